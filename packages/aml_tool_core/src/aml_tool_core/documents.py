@@ -1,0 +1,124 @@
+"""Read JSON and YAML files and hold them against their JSON Schemas, with errors a person can act on."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterable, Mapping
+from functools import cache
+from importlib.resources import files
+from pathlib import Path
+from typing import Any
+
+import jsonschema
+import yaml
+from jsonschema.exceptions import ValidationError, best_match
+from referencing import Registry, Resource
+
+from aml_tool_core.errors import InputError
+
+SCHEMA_PACKAGE = "aml_model_optimizer_schemas"
+_SUFFIX = ".schema.json"
+_MAX_SHOWN_CHARS = 200
+
+
+def read_text(path: Path) -> str:
+    """Return a file's text (UTF-8, a byte order mark allowed). Raises InputError."""
+    try:
+        return path.read_text(encoding="utf-8-sig")
+    except FileNotFoundError:
+        raise InputError(f"{path}: no such file") from None
+    except UnicodeDecodeError as error:
+        raise InputError(f"{path}: byte {error.start}: not UTF-8 text; save the file as UTF-8") from None
+    except OSError as error:
+        raise InputError(f"{path}: cannot be read: {error.strerror}") from None
+
+
+def parse_json(text: str, source: str) -> Any:
+    """Parse JSON; duplicate keys, NaN and Infinity are errors. `source` names the text in the message."""
+    try:
+        return json.loads(text, object_pairs_hook=_no_duplicates, parse_constant=_no_constant)
+    except json.JSONDecodeError as error:
+        raise InputError(f"{source}: line {error.lineno}, column {error.colno}: not JSON: {error.msg}") from None
+    except (ValueError, RecursionError) as error:
+        raise InputError(f"{source}: not JSON: {error}") from None
+
+
+def read_json(path: Path, schema: str | None = None) -> Any:
+    """Read a JSON file and, where a schema is named, validate it. Raises InputError."""
+    document = parse_json(read_text(path), str(path))
+    if schema is not None:
+        validate(document, schema, str(path))
+    return document
+
+
+def read_yaml(path: Path) -> Any:
+    """Read one YAML document (safe constructors only). Raises InputError."""
+    try:
+        return yaml.safe_load(read_text(path))
+    except yaml.YAMLError as error:
+        mark = getattr(error, "problem_mark", None)
+        place = f"line {mark.line + 1}, column {mark.column + 1}: " if mark else ""
+        problem = getattr(error, "problem", None) or "unreadable"
+        raise InputError(f"{path}: {place}not YAML: {problem}") from None
+
+
+def validate(document: Any, schema: str, source: str) -> None:
+    """Hold a document against the named schema. Raises InputError with the JSON pointer of the worst fault."""
+    fault = best_match(validator(schema).iter_errors(document))
+    if fault is not None:
+        raise InputError(f"{source}: {pointer(fault.absolute_path)}: {_said(fault)}")
+
+
+@cache
+def validator(schema: str) -> jsonschema.Draft202012Validator:
+    """Return the validator of a schema by its short name, e.g. `report`."""
+    return jsonschema.Draft202012Validator(
+        schemas()[schema], registry=_registry(), format_checker=jsonschema.Draft202012Validator.FORMAT_CHECKER
+    )
+
+
+@cache
+def schemas() -> Mapping[str, Mapping[str, Any]]:
+    """Return every schema of the installed schema distribution by its short name."""
+    found = {}
+    for entry in files(SCHEMA_PACKAGE).iterdir():
+        if entry.name.endswith(_SUFFIX):
+            found[entry.name.removesuffix(_SUFFIX)] = json.loads(entry.read_text(encoding="utf-8"))
+    return found
+
+
+@cache
+def _registry() -> Registry[Any]:
+    return Registry().with_resources(
+        (str(schema["$id"]), Resource.from_contents(schema)) for schema in schemas().values()
+    )
+
+
+def pointer(path: Iterable[str | int]) -> str:
+    """Return an RFC 6901 JSON pointer; the whole document, whose pointer is empty, is shown as `/`."""
+    return "/" + "/".join(str(part).replace("~", "~0").replace("/", "~1") for part in path)
+
+
+def _said(fault: ValidationError) -> str:
+    if fault.validator == "additionalProperties" and isinstance(fault.instance, dict):
+        known = sorted(fault.schema.get("properties", {}))
+        unknown = sorted(set(fault.instance) - set(known))
+        return f"unknown key {', '.join(map(repr, unknown))}; the keys here are {', '.join(known)}"
+    said = fault.message
+    remedy = fault.schema.get("description") if isinstance(fault.schema, Mapping) else None
+    if len(said) > _MAX_SHOWN_CHARS:  # jsonschema quotes the whole instance; a payload or a key could be in it
+        said = f"does not satisfy {fault.validator}: {json.dumps(fault.validator_value)[:_MAX_SHOWN_CHARS]}"
+    return f"{said} ({remedy})" if remedy and fault.validator not in ("minimum", "maximum", "type") else said
+
+
+def _no_duplicates(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    seen: dict[str, Any] = {}
+    for key, value in pairs:
+        if key in seen:
+            raise ValueError(f"the key {key!r} stands twice in one object")
+        seen[key] = value
+    return seen
+
+
+def _no_constant(name: str) -> Any:
+    raise ValueError(f"{name} is not a JSON number")

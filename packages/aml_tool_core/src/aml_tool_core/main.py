@@ -1,0 +1,135 @@
+"""Parse, validate, run, and turn every outcome into an exit code: the only place that exits."""
+
+from __future__ import annotations
+
+import argparse
+import logging
+import os
+import signal
+import sys
+import traceback
+from collections.abc import Sequence
+from pathlib import Path
+from types import FrameType
+from typing import Any, NoReturn
+
+from aml_tool_core import documents, logs
+from aml_tool_core.errors import CriteriaMissed, InputError, Interrupted, ToolError
+from aml_tool_core.tool import Flag, Job, Kind, Tool
+
+EXIT_DEFECT = 70  # sysexits.h, EX_SOFTWARE
+_TRUE = {"true", "1"}
+_FALSE = {"false", "0"}
+
+
+def main(tool: Tool, argv: Sequence[str] | None = None) -> NoReturn:
+    """Run a tool from the command line and exit by the convention that all tools share."""
+    _stop_on_signals(tool.name)
+    sys.exit(outcome(tool, sys.argv[1:] if argv is None else argv))
+
+
+def outcome(tool: Tool, argv: Sequence[str]) -> int:
+    """Run a tool and return its exit code; the reason for any but 0 is on stderr."""
+    logs.configure()
+    logs.logger(tool.name)
+    try:
+        tool.run(_job(tool, argv))
+    except CriteriaMissed as missed:
+        for criterion in missed.criteria:
+            _say(tool, criterion)
+        return missed.exit_code
+    except ToolError as error:
+        _say(tool, str(error))
+        return error.exit_code
+    except Interrupted as stop:
+        _say(tool, f"{stop}; no partial output is left")
+        return stop.exit_code
+    except BrokenPipeError:
+        # The reader of our stdout went away (`| head`): nothing is wrong with us; keep Python quiet at exit.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return 128 + signal.SIGPIPE
+    except Exception:
+        sys.stderr.write(logs.redacted(traceback.format_exc()))
+        _say(tool, "a defect of this tool, not of your input; please report the lines above")
+        return EXIT_DEFECT
+    return 0
+
+
+def parser(tool: Tool) -> argparse.ArgumentParser:
+    """Return the tool's argument parser (also used to check job templates against)."""
+    result = _Parser(prog=tool.name, description=tool.summary, epilog=tool.epilog, allow_abbrev=False)
+    result.add_argument("--version", action="version", version=f"{tool.name} {tool.version}")
+    for flag in tool.flags:
+        if flag.kind is Kind.SWITCH:
+            result.add_argument(flag.name, action="store_true", help=flag.help)
+        else:
+            metavar = flag.kind.name.split("_")[-1]
+            result.add_argument(
+                flag.name, metavar=metavar, required=flag.required, default=flag.default, help=flag.help
+            )
+    return result
+
+
+def _job(tool: Tool, argv: Sequence[str]) -> Job:
+    given = vars(parser(tool).parse_args(argv))
+    values = {flag.key: _checked(flag, given[flag.key]) for flag in tool.flags}
+    read = {
+        flag.key: documents.read_json(values[flag.key], flag.schema)
+        for flag in tool.flags
+        if flag.schema is not None and flag.kind is Kind.FILE and values[flag.key] is not None
+    }
+    return Job(tool, values, read)
+
+
+def _checked(flag: Flag, value: Any) -> Any:
+    if value is None or flag.kind in (Kind.TEXT, Kind.SWITCH):
+        return value
+    if flag.kind is Kind.BOOLEAN:
+        if isinstance(value, bool):
+            return value
+        if value.lower() in _TRUE | _FALSE:
+            return value.lower() in _TRUE
+        raise InputError(f"{flag.name}: {value!r} is not a boolean; give True or False")
+    if value == "":
+        raise InputError(f"{flag.name}: the path is empty; give {flag.kind.value} or leave the flag out")
+    path = Path(value)
+    if flag.kind is Kind.OUTPUT_FOLDER:
+        if path.exists() and not path.is_dir():
+            raise InputError(f"{flag.name}: {path}: is a file, a folder is needed")
+        return path
+    if not path.exists():
+        raise InputError(f"{flag.name}: {path}: no such file or folder")
+    if flag.kind is Kind.FILE and not path.is_file():
+        raise InputError(f"{flag.name}: {path}: is a folder, a file is needed")
+    if flag.kind is Kind.FOLDER and not path.is_dir():
+        raise InputError(f"{flag.name}: {path}: is a file, a folder is needed")
+    return path
+
+
+def _say(tool: Tool, message: str) -> None:
+    line = " ".join(logs.redacted(message).split())
+    sys.stderr.write(f"{tool.name}: error: {line}\n")
+
+
+def _stop_on_signals(name: str) -> None:
+    stops = 0
+
+    def stop(signum: int, _frame: FrameType | None) -> None:
+        # The first signal unwinds the tool; while it cleans up, a second is noted and a third ends it hard.
+        nonlocal stops
+        stops += 1
+        if stops == 1:
+            raise Interrupted(signum)
+        logging.getLogger(name).warning("stopping already; cleaning up")
+        if stops > 2:
+            os._exit(128 + signum)
+
+    signal.signal(signal.SIGINT, stop)
+    signal.signal(signal.SIGTERM, stop)
+
+
+class _Parser(argparse.ArgumentParser):
+    """argparse's error is a usage block and a line; ours is the line, like every other error of a tool."""
+
+    def error(self, message: str) -> NoReturn:
+        raise InputError(f"{message}; see {self.prog} --help")

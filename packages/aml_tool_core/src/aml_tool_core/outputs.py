@@ -1,0 +1,82 @@
+"""Outputs appear whole or not at all: written under a temporary name, validated, then moved into place."""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+import tempfile
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+from aml_tool_core import documents
+from aml_tool_core.errors import InputError, ToolError
+
+DEFAULT_FOLDER = Path("outputs")  # AzureML uploads ./outputs of a job by itself
+
+
+@contextmanager
+def atomic_file(path: Path) -> Iterator[Path]:
+    """Yield a temporary path beside `path`; on success it is moved there, otherwise it is removed."""
+    make_folder(path.parent)
+    handle, name = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
+    os.close(handle)
+    temporary = Path(name)
+    try:
+        yield temporary
+        umask = os.umask(0)
+        os.umask(umask)
+        temporary.chmod(0o666 & ~umask)  # mkstemp's 0600 would keep the job's uploader out
+        os.replace(temporary, path)
+    except OSError as error:
+        raise ToolError(f"{path}: cannot be written: {error.strerror}; free space or choose another folder") from error
+    finally:
+        temporary.unlink(missing_ok=True)
+
+
+@contextmanager
+def atomic_folder(path: Path) -> Iterator[Path]:
+    """Yield a temporary folder beside `path`; on success it replaces `path`, otherwise it is removed."""
+    make_folder(path.parent)
+    temporary = Path(tempfile.mkdtemp(dir=path.parent, prefix=f".{path.name}."))
+    try:
+        yield temporary
+        temporary.chmod(0o755)
+        retired = None
+        if path.exists():
+            retired = Path(tempfile.mkdtemp(dir=path.parent, prefix=f".{path.name}.old.")) / path.name
+            os.replace(path, retired)
+        os.replace(temporary, path)
+        if retired is not None:
+            shutil.rmtree(retired.parent)
+    finally:
+        shutil.rmtree(temporary, ignore_errors=True)  # gone already when it was moved
+
+
+def write_json(path: Path, document: Any, schema: str | None = None) -> None:
+    """Validate a document against its schema and write it to `path` atomically.
+
+    A document of ours that its own schema refuses is a defect, not an input error: raises RuntimeError.
+    """
+    if schema is not None:
+        try:
+            documents.validate(document, schema, path.name)
+        except InputError as fault:
+            raise RuntimeError(f"our own output violates its schema: {fault}") from None
+    write_text(path, json.dumps(document, indent=2, ensure_ascii=False, allow_nan=False) + "\n")
+
+
+def write_text(path: Path, text: str) -> None:
+    """Write text to `path` atomically, UTF-8."""
+    with atomic_file(path) as temporary:
+        temporary.write_text(text, encoding="utf-8")
+
+
+def make_folder(folder: Path) -> None:
+    """Make a folder with its parents. Raises ToolError where the file system says no."""
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise ToolError(f"{folder}: cannot be made: {error.strerror}; choose a folder that can be written") from None

@@ -1,0 +1,75 @@
+"""Run a native command so that it never outlives the tool, and its secrets never reach a process list."""
+
+from __future__ import annotations
+
+import ctypes
+import os
+import shutil
+import signal
+import subprocess
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from typing import IO
+
+from aml_tool_core.errors import ToolError
+
+_PR_SET_PDEATHSIG = 1  # prctl(2)
+_GRACE_SEC = 5.0
+_libc = ctypes.CDLL(None, use_errno=True)
+
+
+def find(binary: str, remedy: str) -> str:
+    """Return the path of a native binary on PATH. Raises ToolError with the remedy when it is not there."""
+    found = shutil.which(binary)
+    if found is None:
+        raise ToolError(f"{binary}: not found on PATH; {remedy}")
+    return found
+
+
+@contextmanager
+def running(
+    command: Sequence[str],
+    *,
+    stdout: int | IO[bytes] | None = subprocess.PIPE,
+    stderr: int | IO[bytes] | None = subprocess.PIPE,
+    env: Mapping[str, str] | None = None,
+) -> Iterator[subprocess.Popen[bytes]]:
+    """Start a command in a process group of its own and yield it; on the way out, however that happens, it is gone.
+
+    It is asked to stop (SIGTERM), given five seconds, then killed with its group; the kernel kills it should the tool
+    itself be killed.
+    """
+    process = subprocess.Popen(
+        command,
+        stdin=subprocess.DEVNULL,
+        stdout=stdout,
+        stderr=stderr,
+        env=None if env is None else dict(env),
+        start_new_session=True,
+        preexec_fn=_die_with_parent,
+    )
+    try:
+        yield process
+    finally:
+        _end(process)
+        for pipe in (process.stdout, process.stderr):
+            if pipe is not None:
+                pipe.close()
+
+
+def _die_with_parent() -> None:
+    _libc.prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)
+
+
+def _end(process: subprocess.Popen[bytes]) -> None:
+    if process.poll() is None:
+        process.terminate()
+        try:
+            process.wait(_GRACE_SEC)
+        except subprocess.TimeoutExpired:
+            process.kill()
+            process.wait()
+    try:
+        os.killpg(process.pid, signal.SIGKILL)  # whatever it started and left behind
+    except ProcessLookupError:
+        return  # nothing left: the usual case

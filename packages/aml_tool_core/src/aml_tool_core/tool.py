@@ -1,0 +1,71 @@
+"""A tool is a declaration and one function."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from enum import Enum
+from pathlib import Path
+from typing import Any
+
+from aml_tool_core.outputs import DEFAULT_FOLDER
+
+
+class Kind(Enum):
+    """What a flag's value is, and so how it is checked before the tool runs."""
+
+    FILE = "an existing file"
+    FOLDER = "an existing folder"
+    PATH = "an existing file or folder"
+    OUTPUT_FOLDER = "a folder, made when absent"
+    BOOLEAN = "True or False"
+    TEXT = "text"
+    SWITCH = "given or not"
+
+
+@dataclass(frozen=True)
+class Flag:
+    """One command-line flag. A FILE with a `schema` is read as JSON and validated before the tool runs."""
+
+    name: str  # with its dashes: "--config_path"
+    help: str
+    kind: Kind = Kind.TEXT
+    required: bool = False
+    default: Any = None
+    schema: str | None = None
+
+    @property
+    def key(self) -> str:
+        """The flag's name without its dashes, as in `Job.values`."""
+        return self.name.lstrip("-")
+
+
+@dataclass(frozen=True)
+class Job:
+    """One run of a tool: its checked flag values, its validated documents, and where its outputs go."""
+
+    tool: Tool
+    values: Mapping[str, Any]  # by Flag.key: Path for paths, bool for BOOLEAN and SWITCH, str for TEXT, None if absent
+    documents: Mapping[str, Any] = field(default_factory=dict)  # by Flag.key, for flags with a schema
+    outputs: Path = DEFAULT_FOLDER
+
+    def path(self, key: str) -> Path:
+        """Return a path flag that must be there (a required one, or one the tool has checked)."""
+        value = self.values[key]
+        assert isinstance(value, Path), f"{key} is not a given path"
+        return value
+
+
+@dataclass(frozen=True)
+class Tool:
+    """A command-line tool: its name (one word everywhere), what it does, its flags and its function.
+
+    `run` raises the errors of `aml_tool_core.errors`; whatever else it raises is a defect (exit code 70).
+    """
+
+    name: str
+    version: str
+    summary: str
+    flags: tuple[Flag, ...]
+    run: Callable[[Job], None]
+    epilog: str = ""
