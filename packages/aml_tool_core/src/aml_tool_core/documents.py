@@ -100,12 +100,13 @@ def pointer(path: Iterable[str | int]) -> str:
 
 
 def _said(fault: ValidationError) -> str:
+    rule: Mapping[str, Any] = fault.schema if isinstance(fault.schema, Mapping) else {}
     if fault.validator == "additionalProperties" and isinstance(fault.instance, dict):
-        known = sorted(fault.schema.get("properties", {}))
+        known = sorted(rule.get("properties", {}))
         unknown = sorted(set(fault.instance) - set(known))
         return f"unknown key {', '.join(map(repr, unknown))}; the keys here are {', '.join(known)}"
     said = fault.message
-    remedy = fault.schema.get("description") if isinstance(fault.schema, Mapping) else None
+    remedy = rule.get("description")
     if len(said) > _MAX_SHOWN_CHARS:  # jsonschema quotes the whole instance; a payload or a key could be in it
         said = f"does not satisfy {fault.validator}: {json.dumps(fault.validator_value)[:_MAX_SHOWN_CHARS]}"
     return f"{said} ({remedy})" if remedy and fault.validator not in ("minimum", "maximum", "type") else said

@@ -36,16 +36,15 @@ def redacted(text: str) -> str:
 class RedactingFormatter(logging.Formatter):
     """`2026-01-31T12:00:00Z INFO aml_x: message`, redacted, tracebacks included."""
 
-    converter = time.gmtime
-
     def __init__(self) -> None:
         super().__init__("%(asctime)s %(levelname)s %(name)s: %(message)s", "%Y-%m-%dT%H:%M:%SZ")
+        self.converter = time.gmtime
 
     def format(self, record: logging.LogRecord) -> str:
         return redacted(super().format(record))
 
 
-def configure(level: int = logging.INFO) -> None:
+def configure() -> None:
     """Send every logger to stderr through the redacting formatter; libraries speak from WARNING up."""
     handler = logging.StreamHandler(sys.stderr)
     handler.setFormatter(RedactingFormatter())
@@ -53,9 +52,7 @@ def configure(level: int = logging.INFO) -> None:
     root.handlers[:] = [handler]
     root.setLevel(logging.WARNING)
     logging.captureWarnings(True)
-    for name in list(logging.root.manager.loggerDict) + ["aml_tool_core"]:
-        if name.startswith("aml_") and "." not in name:
-            logging.getLogger(name).setLevel(level)
+    logging.getLogger("aml_tool_core").setLevel(logging.INFO)
 
 
 def logger(tool: str) -> logging.Logger:
