@@ -44,10 +44,6 @@ def outcome(tool: Tool, argv: Sequence[str]) -> int:
     except Interrupted as stop:
         _say(tool, f"{stop}; no partial output is left")
         return stop.exit_code
-    except BrokenPipeError:
-        # The reader of our stdout went away (`| head`): nothing is wrong with us; keep Python quiet at exit.
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-        return 128 + signal.SIGPIPE
     except Exception:
         sys.stderr.write(logs.redacted(traceback.format_exc()))
         _say(tool, "a defect of this tool, not of your input; please report the lines above")

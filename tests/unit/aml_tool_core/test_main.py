@@ -1,0 +1,181 @@
+"""Every outcome of a tool has its exit code and one line on stderr."""
+
+from __future__ import annotations
+
+import json
+import signal
+import subprocess
+import sys
+import textwrap
+import time
+from pathlib import Path
+
+import pytest
+from aml_tool_core import CriteriaMissed, Flag, InputError, Job, Kind, Tool, ToolError
+from aml_tool_core.main import outcome
+
+
+def tool(run: object = lambda job: None) -> Tool:
+    flags = (
+        Flag("--config_path", "the configuration", Kind.FILE, required=True, schema="wrk_profiler_config"),
+        Flag("--folder", "a folder", Kind.FOLDER),
+        Flag("--really", "a boolean", Kind.BOOLEAN, default=False),
+    )
+    return Tool("aml_example", "1.2.3", "An example.", flags, run)  # type: ignore[arg-type]
+
+
+@pytest.fixture
+def config(tmp_path: Path) -> Path:
+    path = tmp_path / "config.json"
+    path.write_text('{"version": 1.0, "profiler_config": {"connections": 2}}')
+    return path
+
+
+def test_run_gets_checked_values_and_documents(config: Path, tmp_path: Path) -> None:
+    seen: list[Job] = []
+    assert outcome(tool(seen.append), ["--config_path", str(config), "--folder", str(tmp_path), "--really", "1"]) == 0
+    (job,) = seen
+    assert job.path("config_path") == config
+    assert job.documents["config_path"]["profiler_config"] == {"connections": 2}
+    assert job.values["really"] is True
+
+
+@pytest.mark.parametrize(
+    ("content", "says"),
+    [
+        ("{", "config.json: line 1, column 2: not JSON"),
+        ('{"version": 1.0, "version": 1.0}', "'version' stands twice"),
+        ('{"version": NaN}', "NaN is not a JSON number"),
+        ("[" * 100_000, "not JSON"),
+        ("[]", "config.json: /: [] is not of type 'object'"),
+        ('{"version": 1.0}', "config.json: /: 'profiler_config' is a required property"),
+        (
+            '{"version": 1.0, "profiler_config": {"connections": 0}}',
+            "config.json: /profiler_config/connections: 0 is less than the minimum of 1",
+        ),
+        (
+            '{"version": 1.0, "profiler_config": {"connections": "2"}}',
+            "/profiler_config/connections: '2' is not of type 'integer'",
+        ),
+        (
+            '{"version": 1.0, "profiler_config": {"target_rps": 2}}',
+            "/profiler_config: unknown key 'target_rps'; the keys here are connections,",
+        ),
+        ("\ufeff{", "not JSON"),
+    ],
+)
+def test_a_bad_document_is_one_line_and_exit_2(
+    config: Path, capsys: pytest.CaptureFixture[str], content: str, says: str
+) -> None:
+    config.write_text(content)
+    assert outcome(tool(), ["--config_path", str(config)]) == 2
+    (line,) = capsys.readouterr().err.splitlines()
+    assert line.startswith("aml_example: error: ")
+    assert says in line
+
+
+@pytest.mark.parametrize(
+    ("argv", "says"),
+    [
+        ([], "the following arguments are required: --config_path"),
+        (["--config_path", "absent.json"], "--config_path: absent.json: no such file"),
+        (["--config_path", ""], "--config_path: the path is empty"),
+        (["--config_path", "/"], "is a folder, a file is needed"),
+        (["--config_path", "CONFIG", "--folder", "CONFIG"], "is a file, a folder is needed"),
+        (["--config_path", "CONFIG", "--really", "perhaps"], "'perhaps' is not a boolean; give True or False"),
+        (["--config_path", "CONFIG", "--unknown", "x"], "unrecognized arguments: --unknown x"),
+        (["--config", "CONFIG"], "required: --config_path"),
+    ],
+)
+def test_bad_flags_are_one_line_and_exit_2(
+    config: Path, capsys: pytest.CaptureFixture[str], argv: list[str], says: str
+) -> None:
+    assert outcome(tool(), [str(config) if part == "CONFIG" else part for part in argv]) == 2
+    (line,) = capsys.readouterr().err.splitlines()
+    assert says in line
+
+
+@pytest.mark.parametrize(
+    ("error", "code"),
+    [
+        (ToolError("the server said no"), 1),
+        (InputError("payload.jsonl: line 3: not JSON"), 2),
+        (CriteriaMissed(["latency_ms_99: 120 > 100", "error_percent: 2 > 0.1"]), 3),
+    ],
+)
+def test_expected_failures(config: Path, capsys: pytest.CaptureFixture[str], error: Exception, code: int) -> None:
+    def run(_job: Job) -> None:
+        raise error
+
+    assert outcome(tool(run), ["--config_path", str(config)]) == code
+    lines = capsys.readouterr().err.splitlines()
+    expected = list(error.criteria) if isinstance(error, CriteriaMissed) else [str(error)]
+    assert lines == [f"aml_example: error: {said}" for said in expected]
+
+
+def test_a_defect_is_70_with_a_redacted_traceback(config: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    def run(_job: Job) -> None:
+        raise KeyError("Bearer abcdefghijklmnop")
+
+    assert outcome(tool(run), ["--config_path", str(config)]) == 70
+    said = capsys.readouterr().err
+    assert "Traceback" in said and "KeyError" in said
+    assert "abcdefghijklmnop" not in said
+
+
+@pytest.mark.parametrize(("signum", "code"), [(signal.SIGINT, 130), (signal.SIGTERM, 143)])
+def test_a_signal_ends_children_and_leaves_no_partial_output(tmp_path: Path, signum: int, code: int) -> None:
+    script = textwrap.dedent("""
+        import sys, time
+        from pathlib import Path
+        from aml_tool_core import Tool, main
+        from aml_tool_core.outputs import atomic_file
+        from aml_tool_core.processes import running
+
+        def run(job):
+            # The child ignores SIGTERM and has a child of its own: both must go.
+            command = ["sh", "-c", "trap '' TERM; sleep 600 & echo $!; wait; sleep 600"]
+            with atomic_file(Path("out.json")) as temporary, running(command) as child:
+                temporary.write_text("half")
+                print(child.pid, child.stdout.readline().decode().strip(), flush=True)
+                time.sleep(600)
+
+        main(Tool("aml_example", "1", "x", (), run))
+    """)
+    process = subprocess.Popen(
+        [sys.executable, "-c", script], cwd=tmp_path, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
+    )
+    assert process.stdout is not None
+    pids = [int(pid) for pid in process.stdout.readline().split()]
+    assert len(pids) == 2
+    process.send_signal(signum)
+    _, said = process.communicate(timeout=30)
+    assert process.returncode == code
+    assert said.splitlines()[-1].startswith("aml_example: error: interrupted by SIG")
+    assert list(tmp_path.iterdir()) == []
+    deadline = time.monotonic() + 5
+    while any(map(alive, pids)) and time.monotonic() < deadline:
+        time.sleep(0.05)
+    assert not any(map(alive, pids))
+
+
+def alive(pid: int) -> bool:
+    try:
+        return Path(f"/proc/{pid}/stat").read_text().rsplit(")", 1)[1].split()[0] != "Z"
+    except FileNotFoundError:
+        return False
+
+
+def test_help_and_version_exit_0(capsys: pytest.CaptureFixture[str]) -> None:
+    for flag in ("--help", "--version"):
+        with pytest.raises(SystemExit) as end:
+            outcome(tool(), [flag])
+        assert end.value.code == 0
+    said = capsys.readouterr().out
+    assert "--config_path FILE" in said and "aml_example 1.2.3" in said
+
+
+def test_documents_of_another_schema_version_are_named(config: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    config.write_text(json.dumps({"version": 2, "profiler_config": {}}))
+    assert outcome(tool(), ["--config_path", str(config)]) == 2
+    assert "/version: 2 is not one of" in capsys.readouterr().err

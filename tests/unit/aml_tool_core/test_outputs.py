@@ -1,0 +1,60 @@
+from __future__ import annotations
+
+import json
+import stat
+from pathlib import Path
+
+import pytest
+from aml_tool_core import ToolError, logs, outputs
+from aml_tool_core.documents import pointer
+
+
+def test_json_is_validated_before_it_gets_its_name(tmp_path: Path) -> None:
+    path = tmp_path / "deep" / "settings.json"
+    good = {"version": "1.0", "deployment_settings": {"scoring_uri": "http://127.0.0.1:1/"}}
+    outputs.write_json(path, good, "deployment_settings")
+    assert json.loads(path.read_text()) == good
+    with pytest.raises(RuntimeError, match="violates its schema"):
+        outputs.write_json(path, {"version": "1.0"}, "deployment_settings")
+    assert json.loads(path.read_text()) == good, "the earlier output is still whole"
+    assert [entry.name for entry in path.parent.iterdir()] == ["settings.json"]
+
+
+def test_nan_never_reaches_a_file(tmp_path: Path) -> None:
+    with pytest.raises(ValueError, match="Out of range float"):
+        outputs.write_json(tmp_path / "x.json", {"a": float("nan")})
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_outputs_are_readable_by_others(tmp_path: Path) -> None:
+    outputs.write_text(tmp_path / "x", "x")
+    assert stat.S_IMODE((tmp_path / "x").stat().st_mode) & 0o444 == 0o444
+
+
+def test_a_folder_replaces_the_former_one_whole(tmp_path: Path) -> None:
+    target = tmp_path / "models"
+    for content in ("first", "second"):
+        with outputs.atomic_folder(target) as folder:
+            (folder / content).write_text(content)
+    assert [entry.name for entry in target.iterdir()] == ["second"]
+    with pytest.raises(ZeroDivisionError), outputs.atomic_folder(target) as folder:
+        (folder / "third").write_text("half")
+        raise ZeroDivisionError
+    assert [entry.name for entry in target.iterdir()] == ["second"]
+    assert [entry.name for entry in tmp_path.iterdir()] == ["models"]
+
+
+def test_a_place_that_cannot_be_written_says_so(tmp_path: Path) -> None:
+    (tmp_path / "file").write_text("x")
+    with pytest.raises(ToolError, match="cannot be made"):
+        outputs.write_text(tmp_path / "file" / "x", "x")
+
+
+def test_secrets_are_hidden() -> None:
+    logs.hide("s3cr3t-key")
+    said = logs.redacted("key s3cr3t-key, Bearer abc.def-ghi_jkl, https://x/y?sv=1&sig=AbC%2F&se=2")
+    assert said == "key ***, Bearer ***, https://x/y?sv=1&sig=***&se=2"
+
+
+def test_pointer_escapes() -> None:
+    assert pointer(["a/b", 0, "c~d"]) == "/a~1b/0/c~0d"
