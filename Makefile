@@ -1,0 +1,103 @@
+# The two commands that matter: `make demo` and `make test`. `make help` lists the rest.
+# Everything is installed below .venv/ of this folder, but for the Debian packages that .ci/install-system names.
+SHELL := /bin/bash
+.SHELLFLAGS := -euo pipefail -c
+.DEFAULT_GOAL := help
+.DELETE_ON_ERROR:
+
+# The optimizer's runtime has wheels for Python 3.11 to 3.13.
+PYTHON ?= $(shell for version in 3.11 3.12 3.13; do command -v python$$version && break; done || echo python3)
+EXAMPLE ?= digits
+
+TOOLS := .venv/tools
+OLIVE := .venv/olive
+TORCH := torch==2.13.0
+# The tools and the local control plane share one environment; the optimizer conflicts with it and has its own;
+# the third, for serving, is built by the local control plane from the deployment's conda.yml.
+SHARED := schemas packages/aml_tool_core
+TOOL_PACKAGES := $(filter-out packages/aml_olive_optimizer packages/metronome $(SHARED), \
+	$(patsubst %/pyproject.toml,%,$(wildcard packages/*/pyproject.toml)))
+METRONOME_SOURCES := $(shell find packages/metronome -type f -not -path '*/build/*' 2>/dev/null)
+PYTHON_SOURCES := packages schemas tests job-templates
+export MYPYPATH := $(subst $() $(),:,$(wildcard packages/*/src))
+
+PIP_INSTALL := -m pip install --quiet --disable-pip-version-check
+EDITABLE := --no-deps --no-build-isolation $(addprefix --editable ,$(SHARED))
+
+.PHONY: help
+help:  ## show this list
+	@sed -nE 's/^([a-zA-Z_/%-]+):.*## (.*)/  \1\t\2/p' $(MAKEFILE_LIST) | expand -t 24
+
+.PHONY: demo
+demo: setup  ## run the whole chain on an example and print one table (EXAMPLE=digits)
+	@$(TOOLS)/bin/python job-templates/chain.py $(EXAMPLE) --olive_python $(OLIVE)/bin/python
+
+.PHONY: test
+test: setup  ## run all tests: unit, contract and end to end
+	$(OLIVE)/bin/python -m pytest tests/contract/aml_olive_optimizer
+	$(TOOLS)/bin/python -m pytest tests --ignore tests/contract/aml_olive_optimizer --ignore tests/bench
+
+.PHONY: lint
+lint: $(TOOLS)/.ready  ## check style and types
+	$(TOOLS)/bin/ruff check $(PYTHON_SOURCES)
+	$(TOOLS)/bin/ruff format --check $(PYTHON_SOURCES)
+	$(TOOLS)/bin/mypy $(wildcard packages/*/src) $(wildcard tests job-templates/*.py)
+
+.PHONY: format
+format: $(TOOLS)/.ready  ## rewrite the Python sources in the project's style
+	$(TOOLS)/bin/ruff check --fix $(PYTHON_SOURCES)
+	$(TOOLS)/bin/ruff format $(PYTHON_SOURCES)
+
+.PHONY: setup
+setup: $(TOOLS)/.ready $(TOOLS)/.metronome $(OLIVE)/.ready  ## install all that demo and test need
+
+.venv/.system: .ci/install-system
+	.ci/install-system
+	mkdir -p .venv && touch $@
+
+# Built beside and moved into place at the end, so that an interrupted set-up is simply run again.
+$(TOOLS)/.ready: tests/requirements.lock $(addsuffix /pyproject.toml,$(SHARED) $(TOOL_PACKAGES)) | .venv/.system
+	@echo "installing the tools' environment ($(TOOLS))"
+	$(PYTHON) -m venv $(TOOLS)
+	$(TOOLS)/bin/python $(PIP_INSTALL) --no-deps --require-hashes -r tests/requirements.lock
+	$(TOOLS)/bin/python $(PIP_INSTALL) $(EDITABLE) $(addprefix --editable ,$(TOOL_PACKAGES))
+	$(TOOLS)/bin/python -m pip check
+	touch $@
+
+$(TOOLS)/.metronome: $(METRONOME_SOURCES) $(TOOLS)/.ready
+	@echo "compiling metronome, the load generator"
+	$(TOOLS)/bin/python $(PIP_INSTALL) --no-deps --no-build-isolation --force-reinstall ./packages/metronome
+	touch $@
+
+# torch is not in the lock: from PyPI it brings its GPU libraries, from a folder or an index with CPU wheels
+# (PIP_FIND_LINKS, PIP_EXTRA_INDEX_URL) it does not; either will do, and the rest of the lock stays the same.
+$(OLIVE)/.ready: images/aml_olive_optimizer/requirements.lock $(addsuffix /pyproject.toml,$(SHARED) packages/aml_olive_optimizer) | .venv/.system
+	@echo "installing the optimizer's environment ($(OLIVE)); PyTorch and ONNX Runtime make it large"
+	$(PYTHON) -m venv $(OLIVE)
+	$(OLIVE)/bin/python $(PIP_INSTALL) $(TORCH)
+	$(OLIVE)/bin/python $(PIP_INSTALL) --no-deps --require-hashes -r images/aml_olive_optimizer/requirements.lock
+	$(OLIVE)/bin/python $(PIP_INSTALL) $(EDITABLE) --editable packages/aml_olive_optimizer
+	$(OLIVE)/bin/python -m pip check
+	touch $@
+
+.PHONY: lock
+lock: $(TOOLS)/.ready  ## resolve every lock anew from the ranges in the pyproject files (needs PyTorch CPU wheels, see README)
+	$(PYTHON) -m venv .venv/lock
+	.venv/lock/bin/python $(PIP_INSTALL) uv
+	$(call COMPILE,tests/requirements)
+	$(call COMPILE,images/aml_olive_optimizer/requirements)
+
+# Locks are made for the images' Python; wheels of later ones are among the hashes.
+COMPILE = UV_FIND_LINKS="$${PIP_FIND_LINKS:-}" UV_EXTRA_INDEX_URL="$${PIP_EXTRA_INDEX_URL:-}" .venv/lock/bin/uv pip compile --quiet --upgrade \
+	--generate-hashes --no-header --python-version 3.11 --python-platform x86_64-manylinux_2_28 --no-emit-package torch \
+	$(foreach package,$(SHARED) $(TOOL_PACKAGES) packages/aml_olive_optimizer,--no-emit-package $(call DIST,$(package))) $(1).in -o $(1).lock && \
+	{ ! grep -E '^(nvidia|cuda|triton)' $(1).lock || { echo "$(1).lock: PyTorch's GPU libraries got in; name a source of CPU wheels"; rm $(1).lock; false; }; }
+DIST = $(shell sed -n 's/^name = "\(.*\)"/\1/p' $(1)/pyproject.toml)
+
+.PHONY: clean
+clean:  ## remove what the demo and the tests made; the environments stay
+	rm -rf .demo .azureml_local .pytest_cache .mypy_cache .ruff_cache
+
+.PHONY: distclean
+distclean: clean  ## remove the environments too
+	rm -rf .venv
