@@ -1,0 +1,96 @@
+"""What the Azure SDKs raise, as one line that names what failed, where, and what to do."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Any
+
+import requests
+from azure.core.exceptions import (
+    AzureError,
+    ClientAuthenticationError,
+    HttpResponseError,
+    ServiceRequestError,
+    ServiceResponseError,
+)
+
+from aml_tool_core.azure import cloud
+from aml_tool_core.errors import ToolError
+
+_IDENTITY = (
+    "log in (az login), or give the compute a managed identity (MSI_ENDPOINT), or a token where the tool takes one"
+)
+_REMEDY = {
+    400: "correct what it names",
+    401: "the token was refused: log in again, or give a new identity_access_token",
+    403: "give the identity the role Contributor on the workspace",
+    404: "check the name, the workspace, the resource group and the subscription",
+    409: "wait for the other operation to end, or use another name or version",
+    423: "remove the lock, or wait until the other operation ends",
+    429: "wait, then run again",
+}
+
+
+class NotFound(ToolError):
+    """Azure answered 404: the thing is not there."""
+
+
+@contextmanager
+def asking(what: str) -> Iterator[None]:
+    """Raise what the SDKs raise inside the block as a ToolError whose line starts with `what`; defects pass through."""
+    try:
+        yield
+    except (AzureError, requests.RequestException) as error:
+        raise tool_error(error, what) from error
+
+
+def tool_error(error: AzureError | requests.RequestException, what: str) -> ToolError:
+    """Return the one line for an SDK's exception."""
+    if isinstance(error, HttpResponseError) and error.status_code is not None:
+        return _answered(error, what)
+    if isinstance(error, ClientAuthenticationError):  # no answer: azure-identity found no token
+        return ToolError(f"{what}: no Azure identity: {_first_line(error)}; {_IDENTITY}")
+    if isinstance(error, (ServiceRequestError, ServiceResponseError, requests.RequestException)):
+        return ToolError(
+            f"{what}: {cloud.current().arm_url}: cannot be reached: {_first_line(error)}; check the network, "
+            f"{cloud.METADATA_VARIABLE} and {cloud.CLOUD_VARIABLE}"
+        )
+    return ToolError(f"{what}: {_first_line(error)}")
+
+
+def _answered(error: HttpResponseError, what: str) -> ToolError:
+    """A failed long-running operation is one too: its status code is the 200 of the poll, its cause in `error`."""
+    status = error.status_code or 0
+    said = _cause(error)
+    if status < 400:
+        return ToolError(f"{what}: failed: {said}")
+    if status == 401 and "expired" in said.lower():
+        return ToolError(f"{what}: the Azure token has expired ({said}); log in again, or give a new one")
+    remedy = _REMEDY.get(status, "run again later" if status >= 500 else "")
+    line = f"{what}: Azure answered {status}: {said}" + (f"; {remedy}" if remedy else "")
+    return NotFound(line) if status == 404 else ToolError(line)
+
+
+def _cause(error: HttpResponseError) -> str:
+    """Return code and message of the service's error with those of its details: the cause is often only there."""
+    top = error.error
+    if top is None:
+        return _first_line(error)
+    said: list[str] = []
+    _collect(top, said)
+    return "; ".join(dict.fromkeys(said)) or _first_line(error)
+
+
+def _collect(entry: Any, said: list[str]) -> None:
+    code, message = getattr(entry, "code", None), getattr(entry, "message", None)
+    line = ": ".join(" ".join(str(part).split()).rstrip(".") for part in (code, message) if part)
+    if line:
+        said.append(line)
+    for detail in getattr(entry, "details", None) or ():
+        _collect(detail, said)
+
+
+def _first_line(error: BaseException) -> str:
+    text = str(getattr(error, "message", None) or error).strip()
+    return text.splitlines()[0].rstrip(".") if text else type(error).__name__

@@ -1,0 +1,178 @@
+"""A deployment's resource usage over a run, from Azure Monitor."""
+
+from __future__ import annotations
+
+import logging
+import time
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from datetime import datetime, timedelta, timezone
+from typing import TYPE_CHECKING, Any
+
+from aml_tool_core.azure import cloud, sdk_output
+from aml_tool_core.azure.failures import asking
+from aml_tool_core.errors import ToolError
+
+if TYPE_CHECKING:
+    from azure.core.credentials import TokenCredential
+
+_log = logging.getLogger("aml_tool_core.azure")
+
+# Supported metrics of Microsoft.MachineLearningServices/workspaces/onlineEndpoints/deployments, in
+# https://learn.microsoft.com/azure/machine-learning/monitor-azure-machine-learning-reference
+METRICS = (
+    "CpuUtilizationPercentage",
+    "CpuMemoryUtilizationPercentage",
+    "DiskUtilization",
+    "GpuUtilizationPercentage",
+    "GpuMemoryUtilizationPercentage",
+    "GpuEnergyJoules",
+)
+_ALWAYS_SAMPLED = "CpuUtilizationPercentage"  # every deployment has it, so its gaps tell late samples from absent ones
+_MINUTE = timedelta(minutes=1)
+_POLL_SEC = 5.0
+
+
+@dataclass(frozen=True)
+class Sample:
+    """One minute of a metric."""
+
+    at: datetime  # the minute's start, UTC
+    average: float
+    maximum: float
+    minimum: float
+
+
+@dataclass(frozen=True)
+class Metric:
+    """A metric over the whole minutes of a run."""
+
+    unit: str
+    series: tuple[Sample, ...]
+
+    @property
+    def average(self) -> float:
+        return sum(sample.average for sample in self.series) / len(self.series)
+
+    @property
+    def maximum(self) -> float:
+        return max(sample.maximum for sample in self.series)
+
+    @property
+    def minimum(self) -> float:
+        return min(sample.minimum for sample in self.series)
+
+    def document(self) -> dict[str, Any]:
+        """Return the metric as it stands in report.json under `resource_usage`."""
+        return {
+            "unit": self.unit,
+            "average": self.average,
+            "maximum": self.maximum,
+            "minimum": self.minimum,
+            "series": [
+                {"time": _text(one.at), "average": one.average, "maximum": one.maximum, "minimum": one.minimum}
+                for one in self.series
+            ],
+        }
+
+
+@dataclass(frozen=True)
+class ResourceUsage:
+    """The metrics that have samples, and why others, or late minutes, are missing."""
+
+    metrics: Mapping[str, Metric]
+    reasons: tuple[str, ...] = ()
+
+    def document(self) -> dict[str, Any]:
+        """Return report.json's `resource_usage`."""
+        return {name: metric.document() for name, metric in self.metrics.items()}
+
+
+def deployment_metrics(
+    credential: TokenCredential,
+    deployment_id: str,
+    start: datetime,
+    end: datetime,
+    wait_sec: float = 180.0,
+) -> ResourceUsage:
+    """Return a deployment's metrics over the whole minutes between `start` and `end` (with time zone).
+
+    Samples come late: this waits up to `wait_sec` for the last minute's. What Azure does not give becomes a reason,
+    never an error, because a finished measurement must not be lost for it.
+    """
+    minutes = whole_minutes(start, end)
+    if not minutes:
+        return ResourceUsage({}, ("the run covers no whole minute, and Azure Monitor samples by the minute",))
+    deadline = time.monotonic() + wait_sec
+    while True:
+        try:
+            metrics = _ask(credential, deployment_id, minutes)
+        except ToolError as error:
+            return ResourceUsage({}, (str(error),))
+        covered = metrics.get(_ALWAYS_SAMPLED)
+        lacking = len(minutes) - (len(covered.series) if covered else 0)
+        if lacking <= 0:
+            return ResourceUsage(metrics)
+        left_sec = deadline - time.monotonic()
+        if left_sec <= 0:
+            late = f"no {_ALWAYS_SAMPLED} for {lacking} of {len(minutes)} minutes within {wait_sec:g} s"
+            return ResourceUsage(metrics, (f"Azure Monitor gave {late}",))
+        _log.info("waiting for %d late samples of Azure Monitor, up to %.0f s more", lacking, left_sec)
+        time.sleep(min(_POLL_SEC, left_sec))
+
+
+def whole_minutes(start: datetime, end: datetime) -> tuple[datetime, ...]:
+    """Return the starts of the clock minutes that lie wholly between two times, in UTC."""
+    first = start.astimezone(timezone.utc)
+    floor = first.replace(second=0, microsecond=0)
+    at = floor if floor == first else floor + _MINUTE
+    found = []
+    while at + _MINUTE <= end.astimezone(timezone.utc):
+        found.append(at)
+        at += _MINUTE
+    return tuple(found)
+
+
+def _ask(credential: TokenCredential, deployment_id: str, minutes: Sequence[datetime]) -> dict[str, Metric]:
+    from azure.mgmt.monitor import MonitorManagementClient
+
+    here = cloud.current()
+    sdk_output.hush()
+    subscription_id = deployment_id.split("/")[2]
+    with (
+        asking("Azure Monitor"),
+        MonitorManagementClient(
+            credential, subscription_id, base_url=here.arm_url, credential_scopes=[here.scope]
+        ) as client,
+    ):
+        answer = client.metrics.list(
+            deployment_id,
+            timespan=f"{_text(minutes[0])}/{_text(minutes[-1] + _MINUTE)}",
+            interval="PT1M",
+            metricnames=",".join(METRICS),
+            aggregation="Average,Maximum,Minimum",
+        )
+        wanted = set(minutes)
+        found = {}
+        for metric in answer.value:
+            series = _samples(metric, wanted)
+            if series:
+                found[str(metric.name.value)] = Metric(str(getattr(metric.unit, "value", metric.unit)), series)
+        return found
+
+
+def _samples(metric: Any, wanted: set[datetime]) -> tuple[Sample, ...]:
+    """Return the minutes that have values (Azure Monitor lists the others too, empty), oldest first."""
+    points = [point for series in metric.timeseries or () for point in series.data or ()]
+    return tuple(
+        Sample(
+            point.time_stamp.astimezone(timezone.utc), float(point.average), float(point.maximum), float(point.minimum)
+        )
+        for point in sorted(points, key=lambda point: point.time_stamp)
+        if point.time_stamp.astimezone(timezone.utc) in wanted
+        and None not in (point.average, point.maximum, point.minimum)
+    )
+
+
+def _text(at: datetime) -> str:
+    return at.strftime("%Y-%m-%dT%H:%M:%SZ")

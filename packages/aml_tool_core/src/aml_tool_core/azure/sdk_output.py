@@ -1,0 +1,34 @@
+"""Keep the SDKs' chatter off the tool's stdout and stderr without losing an error."""
+
+from __future__ import annotations
+
+import contextlib
+import io
+import logging
+from collections.abc import Iterator
+
+_log = logging.getLogger("aml_tool_core.azure")
+
+# They warn about the SDK's own classes being experimental, or repeat over many lines what is raised anyway.
+_CHATTY = ("azure.ai.ml._utils._experimental", "azure.identity")
+
+
+def hush() -> None:
+    """Let the chatty loggers speak from ERROR up."""
+    for name in _CHATTY:
+        logging.getLogger(name).setLevel(logging.ERROR)
+
+
+@contextlib.contextmanager
+def diverted() -> Iterator[None]:
+    """Take what the SDK prints on stdout: its progress dots are dropped (the tools log progress), the rest logged."""
+    with contextlib.redirect_stdout(_Diverted()):
+        yield
+
+
+class _Diverted(io.TextIOBase):
+    def write(self, text: str) -> int:
+        line = text.strip(". \r\n")
+        if line:
+            _log.info("%s", line)
+        return len(text)
