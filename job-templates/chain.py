@@ -1,0 +1,300 @@
+#!/usr/bin/env python3
+"""Run the whole chain on an example: train, optimize, deploy, profile, delete, each step by its own tool.
+
+The steps know each other by files alone, as they do when AzureML runs them: the optimizer's named outputs, the
+deployer's deployment_settings.json, the profilers' report.json. Azure is the local control plane of this machine
+unless --azure is given: then it is the workspace that the AZUREML_ARM_* variables name.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import shutil
+import string
+import subprocess
+import sys
+import time
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from tabulate import tabulate
+
+HERE = Path(__file__).resolve().parent
+REPOSITORY = HERE.parent
+PROFILERS = ("wrk", "wrk2", "labench")
+SKU = "Standard_F2s_v2"
+
+
+class StepFailed(Exception):
+    """A step of the chain ended with another exit code than 0."""
+
+
+@dataclass(frozen=True)
+class Chain:
+    """Where one run of the chain finds its example and puts its files."""
+
+    example: Path
+    work: Path
+    olive_python: Path
+    environment: Mapping[str, str] = field(default_factory=dict)  # added to the tools' own, e.g. the control plane's
+
+    @property
+    def endpoint(self) -> str:
+        return f"{self.example.name}-endpoint"
+
+    def folder(self, step: str) -> Path:
+        """Return the folder a step runs in: its ./outputs is an AzureML job's."""
+        return self.work / step
+
+    @property
+    def optimized_model(self) -> Path:
+        return self.folder("optimize") / "optimized_model"
+
+    @property
+    def optimized_parameters(self) -> Path:
+        return self.folder("optimize") / "optimized_parameters"
+
+    @property
+    def deployment_settings(self) -> Path:
+        return self.folder("deploy") / "outputs" / "deployment_settings.json"
+
+    def report(self, profiler: str) -> Path:
+        return self.folder(profiler) / "outputs" / "report.json"
+
+    def run_tool(self, step: str, tool: str, flags: Mapping[str, str | Path], python: Path | None = None) -> None:
+        """Run a tool by its module's name with its flags, by default in this script's own environment."""
+        words = [word for flag, value in flags.items() for word in (f"--{flag}", value)]
+        self.run(step, [python or sys.executable, "-m", tool, *words])
+
+    def run(self, step: str, command: Sequence[str | Path]) -> None:
+        """Run one tool in its step's folder; its log is shown and kept in log.txt. Raises StepFailed."""
+        folder = self.folder(step)
+        folder.mkdir(parents=True, exist_ok=True)
+        with (folder / "log.txt").open("w") as log:
+            process = subprocess.Popen(
+                [str(part) for part in command],
+                cwd=folder,
+                env={**os.environ, **self.environment, "PYTHONUNBUFFERED": "1"},
+                stdout=subprocess.PIPE,
+                stderr=subprocess.STDOUT,
+                text=True,
+            )
+            assert process.stdout is not None
+            try:
+                for line in process.stdout:
+                    log.write(line)
+                    print(f"    {line}", end="", flush=True)
+                code = process.wait()
+            except BaseException:
+                process.terminate()
+                process.wait()
+                raise
+        if code:
+            raise StepFailed(f"{step}: exit code {code}; its log is {folder / 'log.txt'}")
+
+
+def train(chain: Chain) -> None:
+    """Make the example's model, unless an earlier run made it: training is no part of what the chain measures."""
+    model = chain.work / "model"
+    if not model.exists():
+        chain.run("train", [chain.olive_python, chain.example / "train.py", "--output", model])
+
+
+def optimize(chain: Chain) -> None:
+    for stale in (chain.optimized_model, chain.optimized_parameters):
+        shutil.rmtree(stale, ignore_errors=True)
+    flags = {
+        "config_path": chain.example / "optimizer.json",
+        "model_path": chain.work / "model",
+        "code": chain.example / "code",
+        "optimized_parameters_path": chain.optimized_parameters,
+        "optimized_model_path": chain.optimized_model,
+    }
+    chain.run_tool("optimize", "aml_olive_optimizer", flags, chain.olive_python)
+
+
+def deploy(chain: Chain) -> None:
+    names = {
+        "ENDPOINT_NAME": chain.endpoint,
+        "DEPLOYMENT_NAME": "optimized",
+        "INFERENCE_SERVICE_COMPUTE_SIZE": SKU,
+    }
+    for name in ("endpoint.yml", "deployment.yml"):
+        filled = string.Template((chain.example / name).read_text()).safe_substitute(names)
+        (chain.work / name).write_text(filled)
+    flags = {
+        "endpoint_yaml_path": chain.work / "endpoint.yml",
+        "deployment_yaml_path": chain.work / "deployment.yml",
+        "model_folder_path": chain.optimized_model,
+        "environment_folder_path": chain.example / "environment",
+        "code_folder_path": chain.example / "score",
+        "optimized_parameters_path": chain.optimized_parameters,
+    }
+    chain.run_tool("deploy", "aml_online_endpoints_deployer", flags)
+
+
+def profile(chain: Chain, profiler: str) -> None:
+    flags = {
+        "config_path": chain.example / f"{profiler}_config.json",
+        "scoring_target_path": chain.deployment_settings,
+        "payload_path": chain.example / "payload.jsonl",
+    }
+    chain.run_tool(profiler, f"aml_{profiler}_profiler", flags)
+
+
+def delete(chain: Chain) -> None:
+    flags: dict[str, str | Path] = {"config_path": chain.deployment_settings, "delete_endpoint": "True"}
+    chain.run_tool("delete", "aml_online_endpoints_deleter", flags)
+
+
+@contextmanager
+def local_control_plane(home: Path) -> Iterator[dict[str, str]]:
+    """Start the local control plane and yield the variables that point the SDKs at it; stop it at the end."""
+    command = [sys.executable, "-m", "azureml_local", "--home", str(home)]
+    subprocess.run([*command, "up"], check=True)
+    try:
+        printed = subprocess.run([*command, "env", "--json"], check=True, stdout=subprocess.PIPE, text=True).stdout
+        yield json.loads(printed)
+    finally:
+        subprocess.run([*command, "down"], check=True)
+
+
+def run(chain: Chain, profilers: Sequence[str]) -> None:
+    """Run every step; what was deployed is deleted whatever happens in between."""
+    steps = 3 + len(profilers) + 1
+    done = 0
+
+    def step(title: str) -> None:
+        nonlocal done
+        done += 1
+        print(f"\n[{done}/{steps}] {title}", flush=True)
+
+    step(f"train {chain.example.name}")
+    train(chain)
+    step("optimize (aml_olive_optimizer)")
+    optimize(chain)
+    chain.deployment_settings.unlink(missing_ok=True)
+    step("deploy (aml_online_endpoints_deployer)")
+    try:
+        deploy(chain)
+        for profiler in profilers:
+            step(f"profile (aml_{profiler}_profiler)")
+            profile(chain, profiler)
+    finally:
+        if chain.deployment_settings.exists():
+            done = steps - 1
+            step("delete (aml_online_endpoints_deleter)")
+            delete(chain)
+
+
+def summary(chain: Chain, profilers: Sequence[str]) -> str:
+    """Return the table that answers what was won, how fast it is served, at what cost, and whether to believe it."""
+    parameters = json.loads((chain.optimized_parameters / "optimized_parameters.json").read_text())
+    reports = [json.loads(chain.report(profiler).read_text()) for profiler in profilers]
+    model = tabulate(
+        [
+            [name, _number(metric.get("input_model_value")), _number(metric["value"])]
+            for name, metric in parameters["metrics"].items()
+        ],
+        headers=["model", "before", "after"],
+        disable_numparse=True,
+        colalign=("left", "right", "right"),
+    )
+    rows = [
+        ["load", *(_load(report) for report in reports)],
+        ["requests per second", *(_number(report["result"]["requests_per_sec"]) for report in reports)],
+        *([f"p{q} ms", *(_percentile(report, q) for report in reports)] for q in ("50", "95", "99")),
+        ["failed / 429", *(_failures(report) for report in reports)],
+        ["CPU %, average", *(_cpu(report) for report in reports)],
+        ["core-hours per million requests", *(_number(_cost(report)) for report in reports)],
+        ["may be believed", *("yes" if report["verdict"]["valid"] else "no, see below" for report in reports)],
+    ]
+    endpoint = tabulate(
+        rows, headers=["endpoint", *profilers], disable_numparse=True, colalign=("left", *["right"] * len(profilers))
+    )
+    doubts = [
+        f"{profiler}: {reason}"
+        for profiler, report in zip(profilers, reports, strict=True)
+        for reason in report["verdict"]["reasons"]
+    ]
+    files = [chain.optimized_model / "model.onnx", chain.optimized_parameters / "optimized_parameters.json"]
+    files += [chain.deployment_settings, *(chain.report(profiler) for profiler in profilers)]
+    listed = "\n".join(f"  {_shown(path)}" for path in files)
+    return "\n".join([model, "", endpoint, *doubts, "", "files", listed])
+
+
+def _load(report: Mapping[str, Any]) -> str:
+    load = report["load"]
+    if load["model"] == "open":
+        return f"open, {load['target_rps']:g}/s"
+    return f"closed, {load['connections']} conn."
+
+
+def _percentile(report: Mapping[str, Any], q: str) -> str:
+    percentile = report["result"]["latency_ms"]["percentiles"][q]
+    low, high = percentile.get("ci95") or (None, None)
+    bounds = f" [{_number(low)}, {_number(high)}]" if percentile.get("certified") else ""
+    return f"{_number(percentile['value'])}{bounds}"
+
+
+def _failures(report: Mapping[str, Any]) -> str:
+    requests, errors = report["result"]["requests"], report["result"]["errors"]
+    limited = errors["status"].get("429", 0)
+    return f"{requests['completed'] - requests['succeeded'] - limited} / {limited}"
+
+
+def _cpu(report: Mapping[str, Any]) -> str:
+    usage = (report.get("resource_usage") or {}).get("CpuUtilizationPercentage") or {}
+    return _number(usage.get("average"))
+
+
+def _cost(report: Mapping[str, Any]) -> float | None:
+    return (report.get("cost") or {}).get("core_hour_per_million_requests")
+
+
+def _number(value: float | None) -> str:
+    return "-" if value is None else f"{value:,.4g}"
+
+
+def _shown(path: Path) -> str:
+    return str(path.relative_to(Path.cwd()) if path.is_relative_to(Path.cwd()) else path)
+
+
+def main() -> int:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("example", help="a folder beside this file, e.g. digits")
+    parser.add_argument("--olive_python", type=Path, default=REPOSITORY / ".venv/olive/bin/python")
+    parser.add_argument("--work_folder", type=Path, help="where the files go (default: .demo/EXAMPLE)")
+    parser.add_argument("--plane_home", type=Path, default=REPOSITORY / ".azureml_local")
+    parser.add_argument("--azure", action="store_true", help="use the workspace of AZUREML_ARM_*, not a local plane")
+    parser.add_argument("--profilers", nargs="+", choices=PROFILERS, default=list(PROFILERS))
+    given = parser.parse_args()
+    example = HERE / given.example
+    if not (example / "optimizer.json").is_file():
+        known = ", ".join(sorted(path.parent.name for path in HERE.glob("*/optimizer.json")))
+        parser.error(f"{given.example}: no such example; there are: {known}")
+    work = (given.work_folder or REPOSITORY / ".demo" / given.example).absolute()
+    work.mkdir(parents=True, exist_ok=True)
+    started = time.monotonic()
+    # The venv's python must not be resolved: its link is what makes it the venv's.
+    chain = Chain(example, work, given.olive_python.absolute())
+    try:
+        if given.azure:
+            run(chain, given.profilers)
+        else:
+            with local_control_plane(given.plane_home.absolute()) as variables:
+                run(Chain(example, work, chain.olive_python, variables), given.profilers)
+    except StepFailed as failure:
+        print(f"\nchain: error: {failure}", file=sys.stderr)
+        return 1
+    print(f"\n{summary(chain, given.profilers)}\n\ndone in {time.monotonic() - started:.0f} s")
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
