@@ -101,3 +101,4 @@ clean:  ## remove what the demo and the tests made; the environments stay
 .PHONY: distclean
 distclean: clean  ## remove the environments too
 	rm -rf .venv
+-include images/images.mk
