@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import logging
+import math
 import os
 import signal
 import sys
@@ -86,6 +87,8 @@ def _checked(flag: Flag, value: Any) -> Any:
         if value.lower() in _TRUE | _FALSE:
             return value.lower() in _TRUE
         raise InputError(f"{flag.name}: {value!r} is not a boolean; give True or False")
+    if flag.kind is Kind.SECONDS:
+        return _seconds(flag, value)
     if value == "":
         raise InputError(f"{flag.name}: the path is empty; give {flag.kind.value} or leave the flag out")
     path = Path(value)
@@ -100,6 +103,16 @@ def _checked(flag: Flag, value: Any) -> Any:
     if flag.kind is Kind.FOLDER and not path.is_dir():
         raise InputError(f"{flag.name}: {path}: is a file, a folder is needed")
     return path
+
+
+def _seconds(flag: Flag, value: Any) -> float:
+    try:
+        seconds = float(value)
+    except ValueError:
+        seconds = math.nan
+    if not 0 < seconds < math.inf:
+        raise InputError(f"{flag.name}: {value!r} is not {flag.kind.value}")
+    return seconds
 
 
 def _say(tool: Tool, message: str) -> None:

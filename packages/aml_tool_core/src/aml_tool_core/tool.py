@@ -19,6 +19,7 @@ class Kind(Enum):
     PATH = "an existing file or folder"
     OUTPUT_FOLDER = "a folder, made when absent"
     BOOLEAN = "True or False"
+    SECONDS = "a number of seconds, more than 0"
     TEXT = "text"
     SWITCH = "given or not"
 
@@ -45,7 +46,7 @@ class Job:
     """One run of a tool: its checked flag values, its validated documents, and where its outputs go."""
 
     tool: Tool
-    values: Mapping[str, Any]  # by Flag.key: Path for paths, bool for BOOLEAN and SWITCH, str for TEXT, None if absent
+    values: Mapping[str, Any]  # by Flag.key: Path, bool, float (SECONDS) or str by its kind; None if absent
     documents: Mapping[str, Any] = field(default_factory=dict)  # by Flag.key, for flags with a schema
     outputs: Path = DEFAULT_FOLDER
 

@@ -36,6 +36,13 @@ class NotFound(ToolError):
     """Azure answered 404: the thing is not there."""
 
 
+class Conflict(ToolError):
+    """Azure answered 409: something else is under way with the thing, or it is there already."""
+
+
+_KIND: dict[int, type[ToolError]] = {404: NotFound, 409: Conflict}
+
+
 @contextmanager
 def asking(what: str) -> Iterator[None]:
     """Raise what the SDKs raise inside the block as a ToolError whose line starts with `what`; defects pass through."""
@@ -69,7 +76,7 @@ def _answered(error: HttpResponseError, what: str) -> ToolError:
         return ToolError(f"{what}: the Azure token has expired ({said}); log in again, or give a new one")
     remedy = _REMEDY.get(status, "run again later" if status >= 500 else "")
     line = f"{what}: Azure answered {status}: {said}" + (f"; {remedy}" if remedy else "")
-    return NotFound(line) if status == 404 else ToolError(line)
+    return _KIND.get(status, ToolError)(line)
 
 
 def _cause(error: HttpResponseError) -> str:

@@ -11,12 +11,22 @@ _log = logging.getLogger("aml_tool_core.azure")
 
 # They warn about the SDK's own classes being experimental, or repeat over many lines what is raised anyway.
 _CHATTY = ("azure.ai.ml._utils._experimental", "azure.identity")
+_ROOT = "azure.ai.ml"
 
 
 def hush() -> None:
-    """Let the chatty loggers speak from ERROR up."""
+    """Let the chatty loggers speak from ERROR up, and the rest through our handler, from WARNING up.
+
+    azure-ai-ml gives some of its loggers handlers of their own when it is imported: they would pass by the redaction.
+    """
     for name in _CHATTY:
         logging.getLogger(name).setLevel(logging.ERROR)
+    for name in [name for name in logging.root.manager.loggerDict if name.startswith(_ROOT)]:
+        logger = logging.getLogger(name)
+        if any(type(handler) is logging.StreamHandler for handler in logger.handlers):
+            logger.handlers.clear()
+            logger.propagate = True
+            logger.setLevel(logging.WARNING)
 
 
 @contextlib.contextmanager
@@ -28,7 +38,7 @@ def diverted() -> Iterator[None]:
 
 class _Diverted(io.TextIOBase):
     def write(self, text: str) -> int:
-        line = text.strip(". \r\n")
+        line = text.strip().lstrip(".")
         if line:
             _log.info("%s", line)
         return len(text)
