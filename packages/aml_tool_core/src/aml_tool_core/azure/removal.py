@@ -34,7 +34,8 @@ def remove_endpoint(client: MLClient, endpoint_name: str, deadline: float) -> Ou
     """
     what = f"endpoint {endpoint_name}: deletion"
     if find_endpoint(client, endpoint_name) is None:
-        return _absent(client)
+        require_workspace(client)
+        return Outcome.ABSENT
     return _remove(
         lambda: client.online_endpoints.begin_delete(endpoint_name),
         lambda: find_endpoint(client, endpoint_name),
@@ -48,7 +49,8 @@ def remove_deployment(client: MLClient, endpoint_name: str, deployment_name: str
     what = f"endpoint {endpoint_name}: deployment {deployment_name}: deletion"
     endpoint = find_endpoint(client, endpoint_name)
     if endpoint is None or find_deployment(client, endpoint_name, deployment_name) is None:
-        return _absent(client)
+        require_workspace(client)
+        return Outcome.ABSENT
     take_traffic(client, endpoint, deployment_name, deadline)
     return _remove(
         lambda: client.online_deployments.begin_delete(deployment_name, endpoint_name),
@@ -56,6 +58,13 @@ def remove_deployment(client: MLClient, endpoint_name: str, deployment_name: str
         what,
         deadline,
     )
+
+
+def require_workspace(client: MLClient) -> None:
+    """Raise ToolError where the workspace itself is not there: a wrong name must not pass for a thing that is gone."""
+    name = str(client.workspace_name)
+    with asking(f"workspace {name}"):
+        client.workspaces.get(name)
 
 
 def find_endpoint(client: MLClient, endpoint_name: str) -> Any | None:
@@ -106,14 +115,6 @@ def without(traffic: Mapping[str, int], deployment_name: str) -> dict[str, int]:
     for name in by_remainder[: _FULL_PERCENT - sum(shares.values())]:
         shares[name] += 1
     return shares
-
-
-def _absent(client: MLClient) -> Outcome:
-    """Return ABSENT, but never because the workspace itself is not there (raises ToolError): that is a wrong name."""
-    name = str(client.workspace_name)
-    with asking(f"workspace {name}"):
-        client.workspaces.get(name)
-    return Outcome.ABSENT
 
 
 def _remove(

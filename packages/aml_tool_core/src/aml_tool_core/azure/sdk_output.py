@@ -10,7 +10,7 @@ from collections.abc import Iterator
 _log = logging.getLogger("aml_tool_core.azure")
 
 # They warn about the SDK's own classes being experimental, or repeat over many lines what is raised anyway.
-_CHATTY = ("azure.ai.ml._utils._experimental", "azure.identity")
+_CHATTY = ("azure.ai.ml._utils._experimental", "azure.ai.ml._azure_environments", "azure.identity")
 _ROOT = "azure.ai.ml"
 
 

@@ -1,0 +1,1 @@
+"""Delete an AzureML online endpoint, or one deployment of it, and verify that it is gone."""

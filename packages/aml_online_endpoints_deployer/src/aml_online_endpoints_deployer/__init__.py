@@ -1,0 +1,1 @@
+"""Deploy a model with its optimized parameters as an AzureML online endpoint."""

@@ -1,0 +1,147 @@
+"""What is to be deployed: the two YAML files, checked as far as that goes without Azure."""
+
+from __future__ import annotations
+
+import io
+import json
+import re
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from aml_tool_core import documents
+from aml_tool_core.azure import cloud, sdk_output
+from aml_tool_core.errors import InputError
+
+from aml_online_endpoints_deployer import yaml_file
+from aml_online_endpoints_deployer.yaml_file import YamlFile
+
+if TYPE_CHECKING:
+    from azure.ai.ml.entities import OnlineDeployment, OnlineEndpoint
+
+FLAG_OF_PLACEHOLDER = {
+    "MODEL_FOLDER_PATH": "--model_folder_path",
+    "CODE_FOLDER_PATH": "--code_folder_path",
+    "ENVIRONMENT_FOLDER_PATH": "--environment_folder_path",
+}
+# What is not looked for on this machine: assets by name, and addresses.
+_ELSEWHERE = re.compile(r"^(azureml:|[a-z][a-z0-9+.-]*://)", re.IGNORECASE)
+_LOCAL = (("model", "path"), ("code_configuration", "code"), ("environment", "conda_file"))
+_MAX_FAULTS = 3
+
+
+@dataclass(frozen=True)
+class Definition:
+    """An endpoint and a deployment as azure-ai-ml's entities, and what their YAML asks of the traffic."""
+
+    endpoint: OnlineEndpoint  # with no traffic: there is nothing yet to send it to
+    deployment: OnlineDeployment
+    traffic: Mapping[str, int]
+    mirror_traffic: Mapping[str, int]
+    endpoint_yaml: Path
+
+    @property
+    def endpoint_name(self) -> str:
+        return str(self.endpoint.name)
+
+    @property
+    def deployment_name(self) -> str:
+        return str(self.deployment.name)
+
+
+def read(endpoint_yaml: Path, deployment_yaml: Path, folders: Mapping[str, Path | None]) -> Definition:
+    """Read both files and check them against each other, against the disk, and against AzureML's own schema.
+
+    `folders` has the folder of each placeholder. Raises InputError naming file and place.
+    """
+    values = {name: None if folder is None else str(folder.resolve()) for name, folder in folders.items()}
+    endpoint_file = yaml_file.read(endpoint_yaml, values, FLAG_OF_PLACEHOLDER)
+    deployment_file = yaml_file.read(deployment_yaml, values, FLAG_OF_PLACEHOLDER)
+    name = endpoint_file.required("name", "my-endpoint")
+    deployment_file.required("name", "blue")
+    named = deployment_file.required("endpoint_name", name)
+    if named != name:
+        node = deployment_file.node("endpoint_name")
+        assert node is not None
+        deployment_file.fault(node, f"/endpoint_name: {named!r}, but {endpoint_yaml} names the endpoint {name!r}")
+    _check_disk(deployment_file)
+    cloud.current()  # reading YAML makes the SDK read the cloud metadata, over and over, with no bound on the time
+
+    from azure.ai.ml import load_online_deployment, load_online_endpoint
+
+    sdk_output.hush()
+
+    endpoint = _loaded(load_online_endpoint, endpoint_file)
+    deployment = _loaded(load_online_deployment, deployment_file)
+    traffic, mirror_traffic = dict(endpoint.traffic or {}), dict(endpoint.mirror_traffic or {})
+    endpoint.traffic, endpoint.mirror_traffic = {}, {}
+    return Definition(endpoint, deployment, traffic, mirror_traffic, endpoint_yaml)
+
+
+def _check_disk(file: YamlFile) -> None:
+    """Look for the files that the YAML names: the SDK notices only when half of the assets are registered."""
+    folder = file.path.resolve().parent
+    for keys in _LOCAL:
+        named = file.string(*keys)
+        if named is None or _ELSEWHERE.match(named):
+            continue
+        node = file.node(*keys)
+        assert node is not None
+        found = folder / named
+        if not found.exists():
+            file.fault(node, f"{documents.pointer(keys)}: {found}: no such file or folder")
+        if found.is_dir() and not any(found.iterdir()):
+            file.fault(node, f"{documents.pointer(keys)}: {found}: the folder is empty")
+    code, script = file.string("code_configuration", "code"), file.string("code_configuration", "scoring_script")
+    if code is not None and script is not None and not _ELSEWHERE.match(code):
+        node = file.node("code_configuration", "scoring_script")
+        assert node is not None
+        scoring = folder / code / script
+        if not scoring.is_file():
+            file.fault(node, f"/code_configuration/scoring_script: {scoring}: no such file")
+        try:
+            compile(scoring.read_bytes(), str(scoring), "exec", dont_inherit=True)
+        except (SyntaxError, ValueError) as error:
+            line = getattr(error, "lineno", None)
+            raise InputError(f"{scoring}: line {line or 1}: not Python: {error}") from None
+
+
+def _loaded(load: Callable[..., Any], file: YamlFile) -> Any:
+    """Let azure-ai-ml read the filled-in text as if it stood in the file's own folder. Raises InputError."""
+    from azure.ai.ml.exceptions import MlException
+    from marshmallow import ValidationError
+
+    try:
+        return load(io.StringIO(file.text()), relative_origin=str(file.path.resolve()))
+    except ValidationError as error:
+        faults = list(_faults(str(error)))
+        more = f" (and {len(faults) - _MAX_FAULTS} more)" if len(faults) > _MAX_FAULTS else ""
+        raise InputError(f"{file.path}: {'; '.join(faults[:_MAX_FAULTS])}{more}") from None
+    except MlException as error:
+        raise InputError(f"{file.path}: {error.message}") from None
+
+
+def _faults(message: str) -> Iterator[str]:
+    """Yield `/pointer: problem` for each entry of the JSON that azure-ai-ml's validation error carries."""
+    start = message.find("{")
+    if start < 0:
+        yield message
+        return
+    try:
+        tree, _ = json.JSONDecoder().raw_decode(message, start)
+    except json.JSONDecodeError:
+        yield message
+        return
+    yield from _leaves(tree, ())
+
+
+def _leaves(tree: Any, path: tuple[str, ...]) -> Iterator[str]:
+    if isinstance(tree, Mapping):
+        for key, below in tree.items():
+            yield from _leaves(below, path if key == "_schema" else (*path, str(key)))
+    elif isinstance(tree, list):
+        for below in tree:
+            yield from _leaves(below, path)
+    else:
+        yield f"{documents.pointer(path)}: {' '.join(str(tree).split()).rstrip('.')}"
