@@ -1,0 +1,178 @@
+"""Run a native load generator: its files in a private folder, its secrets in none of its arguments."""
+
+from __future__ import annotations
+
+import logging
+import os
+import re
+import resource
+import signal
+import subprocess
+import tempfile
+import threading
+import time
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import IO
+
+from aml_tool_core import processes
+from aml_tool_core.errors import ToolError
+from aml_tool_core.profiling.load import Load
+from aml_tool_core.profiling.payload import Payload
+from aml_tool_core.profiling.progress import Snapshot, Ticker
+from aml_tool_core.profiling.result import Result
+from aml_tool_core.profiling.target import Target
+
+log = logging.getLogger(__name__)
+
+# What a generator may take beyond its duration: reading a large payload, waiting for the last answers, its own report.
+_OVERTIME_SEC = 120.0
+_POLL_SEC = 0.2
+_STDERR_LINES_KEPT = 50
+
+
+@dataclass(frozen=True)
+class Plan:
+    """All that an engine's command is made from."""
+
+    target: Target
+    payload: Payload
+    load: Load
+    user_agent: str
+    ca_file: str | None = None
+
+
+@dataclass(frozen=True)
+class Command:
+    """A native command: arguments without the binary, and the files it reads, by name in its private folder."""
+
+    arguments: tuple[str, ...]
+    files: Mapping[str, bytes] = field(default_factory=dict, repr=False)
+
+
+@dataclass(frozen=True)
+class Artifacts:
+    """What a native command left behind: its output and the files that it wrote, by name."""
+
+    stdout: str
+    files: Mapping[str, str]
+    cpu_sec: float
+
+
+@dataclass(frozen=True)
+class Engine:
+    """A native load generator: how to call it and how to read it; both are pure functions."""
+
+    name: str
+    binary: str
+    remedy: str  # what to do where the binary is not on PATH
+    version_arguments: tuple[str, ...]
+    version_pattern: str  # its first group is the version in the output of version_arguments
+    command: Callable[[Plan, Path], Command]
+    parse: Callable[[Plan, Artifacts], Result]
+    progress: Callable[[str], Snapshot | None] | None = None  # reads one line of stderr
+    succeeds_with: tuple[int, ...] = (0,)
+
+
+@dataclass(frozen=True)
+class Installed:
+    """An engine that is there."""
+
+    engine: Engine
+    path: str
+    version: str
+
+
+def installed(engine: Engine) -> Installed:
+    """Find the engine's binary and ask its version. Raises ToolError where it is not there."""
+    path = processes.find(engine.binary, engine.remedy)
+    asked = subprocess.run(
+        [path, *engine.version_arguments], capture_output=True, text=True, errors="replace", timeout=30, check=False
+    )
+    found = re.search(engine.version_pattern, asked.stdout + asked.stderr)
+    return Installed(engine, path, found.group(1) if found else "unknown")
+
+
+def run(tool: Installed, plan: Plan) -> Result:
+    """Run the engine to its end and return what it measured. Raises ToolError where it fails or does not end."""
+    engine = tool.engine
+    with tempfile.TemporaryDirectory(prefix="aml-profiler-") as name:  # mode 0700
+        folder = Path(name)
+        command = engine.command(plan, folder)
+        for file, content in command.files.items():
+            _write_private(folder / file, content)
+        given = set(command.files) | {"stdout"}
+        ticker = Ticker(log, plan.load.warmup_sec + plan.load.duration_sec)
+        before = resource.getrusage(resource.RUSAGE_CHILDREN)
+        with (
+            open(folder / "stdout", "w+b") as stdout,
+            processes.running([tool.path, *command.arguments], stdout=stdout) as process,
+            _lines_read(process.stderr, engine.progress, ticker) as last_lines,
+        ):
+            code = _wait(process, plan.load, ticker, engine.name)
+        after = resource.getrusage(resource.RUSAGE_CHILDREN)
+        if code not in engine.succeeds_with:
+            raise ToolError(f"{engine.name} on {plan.target.origin}: {_failure(code, last_lines)}")
+        return engine.parse(
+            plan,
+            Artifacts(
+                stdout=(folder / "stdout").read_text("utf-8", "replace"),
+                files={
+                    path.name: path.read_text("utf-8", "replace")
+                    for path in sorted(folder.iterdir())
+                    if path.is_file() and path.name not in given
+                },
+                cpu_sec=after.ru_utime + after.ru_stime - before.ru_utime - before.ru_stime,
+            ),
+        )
+
+
+def _write_private(path: Path, content: bytes) -> None:
+    with os.fdopen(os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600), "wb") as file:
+        file.write(content)
+
+
+def _wait(process: subprocess.Popen[bytes], load: Load, ticker: Ticker, name: str) -> int:
+    limit_sec = load.warmup_sec + load.duration_sec + load.timeout_sec + _OVERTIME_SEC
+    deadline = time.monotonic() + limit_sec
+    while (code := process.poll()) is None:
+        if time.monotonic() > deadline:
+            raise ToolError(f"{name}: still running after {limit_sec:.0f} s; ended it, no report is written")
+        ticker.tick()
+        time.sleep(_POLL_SEC)
+    return code
+
+
+@contextmanager
+def _lines_read(
+    pipe: IO[bytes] | None, progress: Callable[[str], Snapshot | None] | None, ticker: Ticker
+) -> Iterator[Sequence[str]]:
+    """Read the engine's stderr as it comes: progress to the ticker, the rest kept for an error message."""
+    kept: list[str] = []
+
+    def read() -> None:
+        for raw in pipe or ():
+            line = raw.decode("utf-8", "replace").strip()
+            snapshot = progress(line) if progress else None
+            if snapshot is not None:
+                ticker.seen(snapshot)
+            elif line:
+                kept.append(line)
+                del kept[:-_STDERR_LINES_KEPT]
+
+    reader = threading.Thread(target=read, daemon=True)
+    reader.start()
+    try:
+        yield kept
+    finally:
+        # The pipe ends with the process, which `running` sees to; when this is unwound first, the thread is a daemon.
+        reader.join(_POLL_SEC * 5)
+
+
+def _failure(code: int, lines: Sequence[str]) -> str:
+    said = lines[-1] if lines else "it gave no reason"
+    if code < 0:
+        return f"ended by {signal.Signals(-code).name}: {said}"
+    return f"exit code {code}: {said}"

@@ -1,0 +1,76 @@
+"""How much load: the profiler's configuration with its defaults, and the concurrency rule."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from enum import Enum
+from typing import Any
+
+from aml_tool_core import documents
+from aml_tool_core.errors import InputError
+from aml_tool_core.profiling.target import Target
+
+# wrk's and wrk2's configuration has no timeout of its own; labench's default serves them too.
+DEFAULT_TIMEOUT_SEC = 10.0
+
+
+class LoadModel(Enum):
+    """What makes a generator send its next request."""
+
+    CLOSED = "closed"  # the answer to the last one
+    OPEN = "open"  # the clock
+
+
+@dataclass(frozen=True)
+class Load:
+    """The load of one run."""
+
+    model: LoadModel
+    duration_sec: int
+    connections: int
+    threads: int
+    timeout_sec: float
+    target_rps: float | None = None
+    warmup_sec: int = 0
+
+
+def with_defaults(config: Mapping[str, Any], schema: str) -> dict[str, Any]:
+    """Return `profiler_config` with the defaults that its schema states filled in."""
+    properties = documents.schemas()[schema]["properties"]["profiler_config"]["properties"]
+    defaults = {key: rule["default"] for key, rule in properties.items() if "default" in rule}
+    return {**defaults, **config}
+
+
+def concurrency(given: int | None, target: Target, *, required: bool, place: str) -> int:
+    """Return the number of connections by the rule that all profilers share.
+
+    The configuration's own number; else the target's max_concurrent_requests_per_instance; else its worker_count;
+    else 1. With `required`, a target without endpoint information must come with a number: raises InputError.
+    """
+    if given is not None:
+        return given
+    if required and not target.has_endpoint:
+        raise InputError(
+            f"{place}: missing; it is required for a scoring target without endpoint_name and deployment_name, "
+            "give the number of connections"
+        )
+    return target.max_concurrent_requests_per_instance or target.worker_count or 1
+
+
+def load_of(model: LoadModel, config: Mapping[str, Any], connections: int, source: str) -> Load:
+    """Build the load from a configuration that has its defaults. Raises InputError where its parts contradict."""
+    threads = int(config.get("threads", 1))
+    if threads > connections:
+        raise InputError(
+            f"{source}: /profiler_config/threads: {threads} is more than the {connections} connections that they "
+            "drive; lower it or raise the connections"
+        )
+    return Load(
+        model=model,
+        duration_sec=int(config["duration_sec"]),
+        connections=connections,
+        threads=threads,
+        timeout_sec=float(config.get("timeout_sec", DEFAULT_TIMEOUT_SEC)),
+        target_rps=float(config["target_rps"]) if "target_rps" in config else None,
+    )

@@ -1,0 +1,94 @@
+"""What is sent: JSON Lines, one request body per line, all of them in rotation."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, NoReturn
+
+from aml_tool_core import documents
+from aml_tool_core.errors import InputError
+
+JSON_TYPE = "application/json"
+
+
+@dataclass(frozen=True)
+class Payload:
+    """Request bodies in order, and where they come from; without one the request is a GET."""
+
+    bodies: tuple[bytes, ...]
+    source: str | None
+
+    @property
+    def method(self) -> str:
+        """POST with a body, GET without."""
+        return "POST" if self.bodies else "GET"
+
+    @property
+    def bytes_mean(self) -> float | None:
+        """Mean size of a body."""
+        return sum(map(len, self.bodies)) / len(self.bodies) if self.bodies else None
+
+    @property
+    def sha256(self) -> str | None:
+        """Hash of all bodies in order, one per line: the same payload has the same hash wherever it came from."""
+        return hashlib.sha256(b"".join(body + b"\n" for body in self.bodies)).hexdigest() if self.bodies else None
+
+
+def content_type(headers: Mapping[str, str]) -> str:
+    """Return the content type of the bodies: what the headers say, else JSON."""
+    return next((value for name, value in headers.items() if name.lower() == "content-type"), JSON_TYPE)
+
+
+def read(path: Path | None, config: Mapping[str, Any], config_source: str, content_type: str) -> Payload:
+    """Return the payload: the file's lines, else the configuration's one body, else none. Raises InputError."""
+    is_json = holds_json(content_type)
+    if path is not None:
+        return Payload(_lines(path, is_json), path.name)
+    if "payload" in config:
+        body = str(config["payload"])
+        if is_json:
+            _check_json(body, f"{config_source}: /profiler_config/payload")
+        return Payload((body.encode("utf-8"),), "profiler_config")
+    return Payload((), None)
+
+
+def holds_json(content_type: str) -> bool:
+    """Tell whether a content type promises JSON (RFC 6839: also by its +json suffix)."""
+    media_type = content_type.split(";")[0].strip().lower()
+    return media_type == JSON_TYPE or media_type.endswith("+json")
+
+
+def _lines(path: Path, is_json: bool) -> tuple[bytes, ...]:
+    # Only \n ends a line: U+2028 and its like may stand inside a JSON string.
+    lines = [line.removesuffix("\r") for line in documents.read_text(path).split("\n")]
+    while lines and not lines[-1].strip():
+        lines.pop()
+    if not lines:
+        raise InputError(f"{path}: holds no request body; write one per line (JSON Lines)")
+    for number, line in enumerate(lines, 1):
+        if not line.strip():
+            raise InputError(f"{path}: line {number}: empty; every line is one request body, remove the line")
+        if is_json:
+            _check_json(line, f"{path}: line {number}")
+    return tuple(line.encode("utf-8") for line in lines)
+
+
+def _check_json(text: str, place: str) -> None:
+    try:
+        json.loads(text, parse_constant=_no_constant)
+    except json.JSONDecodeError as error:
+        # The text itself is not quoted: payloads do not belong in a log.
+        raise InputError(
+            f"{place}: column {error.colno}: not JSON: {error.msg}; every line is one request body in JSON, or set "
+            "another Content-Type in scoring_headers"
+        ) from None
+    except (ValueError, RecursionError) as error:
+        raise InputError(f"{place}: not JSON: {error}") from None
+
+
+def _no_constant(name: str) -> NoReturn:
+    raise ValueError(f"{name} is not a JSON number")

@@ -1,0 +1,121 @@
+"""A profiler is a declaration; this runs it."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import logging
+from collections.abc import Mapping
+from dataclasses import dataclass
+from datetime import datetime, timezone
+from typing import Any
+
+from aml_tool_core import outputs
+from aml_tool_core.profiling import deployment as deployments
+from aml_tool_core.profiling import engine as engines
+from aml_tool_core.profiling import load as loads
+from aml_tool_core.profiling import payload as payloads
+from aml_tool_core.profiling import reach, report, summary, verdict
+from aml_tool_core.profiling.cost import cost_of
+from aml_tool_core.profiling.engine import Engine, Plan
+from aml_tool_core.profiling.load import LoadModel
+from aml_tool_core.tool import Flag, Job, Kind, Tool
+
+TARGET_SCHEMA = "deployment_settings"
+REPORT_SCHEMA = "report"
+
+
+@dataclass(frozen=True)
+class Profiler:
+    """What one profiler does differently from the others."""
+
+    name: str
+    version: str
+    summary: str
+    config_schema: str
+    model: LoadModel
+    concurrency_key: str  # the configuration's name for the number of connections
+    concurrency_required: bool  # for a target without endpoint information
+    engines: Mapping[str, Engine]  # by the configuration's `engine`; the first is the default
+
+
+def profiler_tool(profiler: Profiler) -> Tool:
+    """Return the command-line tool of a profiler."""
+    return Tool(
+        name=profiler.name,
+        version=profiler.version,
+        summary=profiler.summary,
+        flags=(
+            Flag(
+                "--config_path",
+                "the load: a JSON file with profiler_config",
+                Kind.FILE,
+                required=True,
+                schema=profiler.config_schema,
+            ),
+            Flag(
+                "--scoring_target_path",
+                "where to: a deployment_settings.json, or a JSON file with a scoring_uri",
+                Kind.FILE,
+                required=True,
+                schema=TARGET_SCHEMA,
+            ),
+            Flag(
+                "--payload_path",
+                "request bodies, one per line (JSON Lines), sent in rotation; else profiler_config/payload, else GET",
+                Kind.FILE,
+            ),
+        ),
+        run=lambda job: run(profiler, job),
+        epilog="Writes ./outputs/report.json.",
+    )
+
+
+def run(profiler: Profiler, job: Job) -> None:
+    """Profile the target and write report.json."""
+    log = logging.getLogger(profiler.name)
+    config_source, target_source = str(job.path("config_path")), str(job.path("scoring_target_path"))
+    config = loads.with_defaults(job.documents["config_path"]["profiler_config"], profiler.config_schema)
+    settings = job.documents["scoring_target_path"]["deployment_settings"]
+    given = config.get(profiler.concurrency_key)
+
+    content_type = payloads.content_type(settings.get("scoring_headers", {}))
+    payload = payloads.read(job.values["payload_path"], config, config_source, content_type)
+    deployment = deployments.resolve(settings, target_source, concurrency_given=given is not None)
+    target = deployment.target
+    connections = loads.concurrency(
+        None if given is None else int(given),
+        target,
+        required=profiler.concurrency_required,
+        place=f"{config_source}: /profiler_config/{profiler.concurrency_key}",
+    )
+    load = loads.load_of(profiler.model, config, connections, config_source)
+    engine = engines.installed(profiler.engines[config.get("engine", next(iter(profiler.engines)))])
+    plan = Plan(target, payload, load, f"{profiler.name}/{profiler.version}", reach.ca_file())
+    reach.check(target)
+
+    log.info(
+        "%s %s: %s %s, %s loop, %d connections, %d s",
+        engine.engine.name, engine.version, payload.method, target.shown_uri, load.model.value, connections,
+        load.duration_sec,
+    )  # fmt: skip
+    started_at = datetime.now(timezone.utc)
+    result = engines.run(engine, plan)
+    ended_at = datetime.now(timezone.utc)
+
+    usage = deployments.usage(deployment, started_at, ended_at)
+    cost = cost_of(target, *deployments.vcpus(deployment), result.succeeded_per_sec)
+    provenance = report.Provenance(profiler.name, profiler.version, engine, started_at, _sha256(config))
+    document = report.Report(
+        provenance, deployment, load, payload, result, verdict.judge(load, result), usage, cost
+    ).document()
+    path = job.outputs / report.FILE_NAME
+    outputs.write_json(path, document, REPORT_SCHEMA)
+    summary.show(document)
+    log.info("%s written", path)
+
+
+def _sha256(config: Mapping[str, Any]) -> str:
+    """Hash the load that was asked for, defaults included; the payload has a hash of its own."""
+    asked = {key: value for key, value in config.items() if key != "payload"}
+    return hashlib.sha256(json.dumps(asked, sort_keys=True).encode()).hexdigest()

@@ -1,0 +1,122 @@
+"""Whether a run may be believed, and if not, why: LaBench's rules for reading its results, made checkable, and more."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+
+from aml_tool_core.profiling.load import Load, LoadModel
+from aml_tool_core.profiling.result import Result
+
+TIMELY_PERCENT = 99.9
+RATE_SHORTFALL = 0.01
+FAILED_SHARE = 0.01
+CPU_PERCENT = 95.0
+P99_REQUESTS = 299  # ln 0.05 / ln 0.99, rounded up
+
+
+@dataclass(frozen=True)
+class Verdict:
+    """Valid without reasons; the notes qualify a run, valid or not."""
+
+    reasons: tuple[str, ...]
+    notes: tuple[str, ...]
+
+    @property
+    def valid(self) -> bool:
+        """Tell whether nothing speaks against the run."""
+        return not self.reasons
+
+
+def judge(load: Load, result: Result) -> Verdict:
+    """Hold a result against the rules."""
+    reasons = [*_schedule_reasons(load, result), *_failure_reasons(result), *_generator_reasons(load, result)]
+    if result.latency.total < P99_REQUESTS:
+        reasons.append(
+            f"{result.latency.total} requests were measured, too few for p99, which needs {P99_REQUESTS}; "
+            "let the run last longer"
+        )
+    return Verdict(tuple(reasons), (*_load_notes(load), *_refusal_notes(result), *result.notes))
+
+
+def clients_needed(target_rps: float, service_time_sec: float) -> int:
+    """Return how many requests are in flight at a rate, by Little's law, as a number of clients that carries it."""
+    return math.floor(target_rps * service_time_sec) + 1
+
+
+def _schedule_reasons(load: Load, result: Result) -> list[str]:
+    schedule, target_rps = result.schedule, load.target_rps
+    reasons = []
+    if schedule is not None and schedule.timely_sends_percent < TIMELY_PERCENT:
+        reasons.append(
+            f"{schedule.timely_sends_percent:.2f} % of the requests were sent on time ({schedule.late} late, "
+            f"{schedule.missed} never), less than {TIMELY_PERCENT} %"
+        )
+    if target_rps is not None and result.requests_per_sec < target_rps * (1 - RATE_SHORTFALL):
+        reasons.append(
+            f"{result.requests_per_sec:.2f} requests/s were reached, more than {RATE_SHORTFALL:.0%} below the "
+            f"{target_rps:g} asked for"
+        )
+    if reasons and target_rps is not None:
+        reasons += _too_few_connections(load, target_rps, result)
+    return reasons
+
+
+def _too_few_connections(load: Load, target_rps: float, result: Result) -> list[str]:
+    if result.service_time is None or not result.service_time.total:
+        return []
+    service_sec = result.service_time.mean_us / 1e6
+    needed = clients_needed(target_rps, service_sec)
+    if needed <= load.connections:
+        return []
+    return [
+        f"{load.connections} connections carry at most {load.connections / service_sec:.1f} requests/s at the mean "
+        f"service time of {service_sec * 1e3:.2f} ms; {target_rps:g} requests/s need {needed}"
+    ]
+
+
+def _failure_reasons(result: Result) -> list[str]:
+    if result.succeeded == 0:
+        return [f"no request succeeded ({_kinds(result)})"]
+    share = result.errors.failed / max(result.sent, 1)
+    if share > FAILED_SHARE:
+        return [f"{share:.1%} of the requests failed ({_kinds(result)}), more than {FAILED_SHARE:.0%}"]
+    return []
+
+
+def _kinds(result: Result) -> str:
+    errors = result.errors
+    kinds = {"connect": errors.connect, "read": errors.read, "write": errors.write, "timeout": errors.timeout}
+    kinds |= {f"status {code}": count for code, count in sorted((errors.status or {}).items())}
+    kinds["status not 2xx"] = errors.unknown_status
+    return ", ".join(f"{kind}: {count}" for kind, count in kinds.items() if count) or "nothing was answered"
+
+
+def _generator_reasons(load: Load, result: Result) -> list[str]:
+    generator = result.generator
+    if generator is None or generator.cpu_percent_of_threads < CPU_PERCENT:
+        return []
+    return [
+        f"the load generator used {generator.cpu_percent_of_threads:.0f} % of its {load.threads} thread(s): it, not "
+        "the target, may be what was measured; give it more threads or cores"
+    ]
+
+
+def _load_notes(load: Load) -> list[str]:
+    if load.model is LoadModel.OPEN:
+        return []
+    return [
+        "closed loop: a slow answer delays the requests behind it, so they are not sent while the target is slow and "
+        "its slowness is underrepresented; the percentiles say how long answers took at this concurrency, not how long "
+        "users arriving at a given rate would wait"
+    ]
+
+
+def _refusal_notes(result: Result) -> list[str]:
+    refused = result.errors.refused
+    if not refused:
+        return []
+    return [
+        f"{refused} requests ({refused / max(result.completed, 1):.1%}) were refused with 429: the concurrency limit "
+        "was reached; their latencies are in the histogram too"
+    ]

@@ -1,0 +1,142 @@
+"""The Lua script that drives wrk and wrk2, the requests it sends, and what it writes."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from importlib.resources import files
+from pathlib import Path
+
+from aml_tool_core.errors import ToolError
+from aml_tool_core.profiling.payload import JSON_TYPE, Payload
+from aml_tool_core.profiling.result import Errors, Second
+from aml_tool_core.profiling.target import Target
+
+SCRIPT_FILE = "profiler.lua"
+REQUESTS_FILE = "requests.bin"
+OUTPUT_FILE = "output.json"
+
+
+@dataclass(frozen=True)
+class Output:
+    """What the script wrote; times in microseconds."""
+
+    duration_us: int
+    requests: int
+    bytes: int
+    sent: int
+    bytes_written: int
+    errors: Mapping[str, int]
+    status: Mapping[int, int]
+    answers: Mapping[int, int]  # by second of the run
+    failures: Mapping[int, int]  # by second of the run: answers that were not 2xx
+    latency_us: tuple[tuple[int, int], ...]  # value, count
+
+
+def script() -> bytes:
+    """Return the Lua script."""
+    return files(__package__).joinpath("wrk_script.lua").read_bytes()
+
+
+def script_arguments(folder: Path, threads: int) -> tuple[str, ...]:
+    """Return what follows `--` on wrk's command line: paths and a number, nothing secret."""
+    return (str(folder / REQUESTS_FILE), str(folder / OUTPUT_FILE), str(threads))
+
+
+def request_files(target: Target, payload: Payload, user_agent: str) -> dict[str, bytes]:
+    """Return the script and its requests as files."""
+    requests = [request_bytes(target, payload.method, body, user_agent) for body in payload.bodies or (b"",)]
+    return {
+        SCRIPT_FILE: script(),
+        REQUESTS_FILE: b"".join(b"%d\n%b" % (len(request), request) for request in requests),
+    }
+
+
+def request_bytes(target: Target, method: str, body: bytes, user_agent: str) -> bytes:
+    """Return a whole HTTP/1.1 request (RFC 9112); the target's own headers win over the usual ones."""
+    headers = {"Host": target.authority, "User-Agent": user_agent}
+    if method == "POST":
+        headers["Content-Type"] = JSON_TYPE
+    own = {name.lower() for name in target.headers}
+    headers = {name: value for name, value in headers.items() if name.lower() not in own} | dict(target.headers)
+    if method == "POST":
+        headers["Content-Length"] = str(len(body))
+    lines = [f"{method} {target.request_path} HTTP/1.1", *(f"{name}: {value}" for name, value in headers.items())]
+    return "\r\n".join(lines).encode("utf-8") + b"\r\n\r\n" + body
+
+
+def read(text: str | None, engine: str) -> Output:
+    """Parse what the script wrote. Raises ToolError where it is not there or not whole."""
+    if text is None:
+        raise ToolError(f"{engine}: ended without a result; is its Lua script engine (LuaJIT) intact?")
+    try:
+        raw = json.loads(text)
+        return Output(
+            duration_us=raw["duration_us"],
+            requests=raw["requests"],
+            bytes=raw["bytes"],
+            sent=raw["sent"],
+            bytes_written=raw["bytes_written"],
+            errors=raw["errors"],
+            status=_by_number(raw["status"]),
+            answers=_by_number(raw["answers"]),
+            failures=_by_number(raw["failures"]),
+            latency_us=tuple((int(value), int(count)) for value, count in raw["latency_us"]),
+        )
+    except (ValueError, KeyError, TypeError) as error:
+        raise ToolError(f"{engine}: its result cannot be read: {error!r}") from None
+
+
+def succeeded(output: Output) -> int:
+    """Return the answers that were 2xx and in time."""
+    good = sum(count for code, count in output.status.items() if 200 <= code <= 299)
+    return max(0, good - output.errors["timeout"])
+
+
+def errors(output: Output) -> Errors:
+    """Return the errors by kind; codes other than 2xx by their number."""
+    return Errors(
+        connect=output.errors["connect"],
+        read=output.errors["read"],
+        write=output.errors["write"],
+        timeout=output.errors["timeout"],
+        status={code: count for code, count in output.status.items() if not 200 <= code <= 299},
+    )
+
+
+def timeline(output: Output, duration_sec: int) -> tuple[Second, ...]:
+    """Return the whole seconds of the run; the engine's last fraction of a second would look like a drop."""
+    return tuple(
+        Second(second, float(output.answers.get(second, 0)), output.failures.get(second, 0))
+        for second in range(duration_sec)
+    )
+
+
+def uncorrected(
+    latency_us: Sequence[tuple[int, int]], duration_us: int, requests: int, connections: int
+) -> tuple[tuple[int, int], ...]:
+    """Return the latencies that wrk measured, without those that it made up.
+
+    Before wrk reports, it adds to every latency of at least twice the expected interval (duration by requests per
+    connection) a row of invented ones, each an interval shorter than the last (stats_correct in wrk's stats.c), to
+    estimate what an open loop would have seen. Counting down from the largest, which nobody added to, undoes it.
+    """
+    per_connection = requests // connections
+    interval = duration_us // per_connection if per_connection else 0
+    counts = dict(latency_us)
+    if interval == 0:
+        return tuple(latency_us)
+    for value in sorted(counts, reverse=True):
+        measured = counts[value]
+        if value < 2 * interval:
+            break
+        invented = value - interval
+        while measured and invented > interval:
+            counts[invented] = counts.get(invented, 0) - measured
+            invented -= interval
+    return tuple(sorted((value, count) for value, count in counts.items() if count))
+
+
+def _by_number(counts: Mapping[str, int]) -> dict[int, int]:
+    return {int(key): int(count) for key, count in counts.items()}

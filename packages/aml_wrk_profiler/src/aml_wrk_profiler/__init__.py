@@ -1,0 +1,1 @@
+"""Profile a scoring target with wrk."""
