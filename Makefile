@@ -80,17 +80,24 @@ $(OLIVE)/.ready: images/aml_olive_optimizer/requirements.lock $(addsuffix /pypro
 	$(OLIVE)/bin/python -m pip check
 	touch $@
 
+# Locks are made for the images' Python; wheels of later ones are among the hashes. The tools' locks keep to the base
+# image's versions, because they are installed over it.
+LOCKS := tests/requirements $(sort $(basename $(wildcard images/*/*.in)))
 .PHONY: lock
-lock: $(TOOLS)/.ready  ## resolve every lock anew from the ranges in the pyproject files (needs PyTorch CPU wheels, see README)
+lock:  ## resolve every lock anew from the ranges in the pyproject files (needs PyTorch CPU wheels, see README)
 	$(PYTHON) -m venv .venv/lock
 	.venv/lock/bin/python $(PIP_INSTALL) uv
-	$(call COMPILE,tests/requirements)
-	$(call COMPILE,images/aml_olive_optimizer/requirements)
+	@$(foreach lock,images/base/requirements $(filter-out images/base/requirements,$(LOCKS)),$(call COMPILE,$(lock)) &&) true
 
-# Locks are made for the images' Python; wheels of later ones are among the hashes.
-COMPILE = UV_FIND_LINKS="$${PIP_FIND_LINKS:-}" UV_EXTRA_INDEX_URL="$${PIP_EXTRA_INDEX_URL:-}" .venv/lock/bin/uv pip compile --quiet --upgrade \
+.PHONY: lock/%
+lock/%:  ## resolve one lock anew (e.g. lock/tests/requirements)
+	test -x .venv/lock/bin/uv || { $(PYTHON) -m venv .venv/lock && .venv/lock/bin/python $(PIP_INSTALL) uv; }
+	@$(call COMPILE,$*)
+
+COMPILE = echo "resolving $(1).lock" && UV_FIND_LINKS="$${PIP_FIND_LINKS:-}" UV_EXTRA_INDEX_URL="$${PIP_EXTRA_INDEX_URL:-}" .venv/lock/bin/uv pip compile --quiet --upgrade \
 	--generate-hashes --no-header --python-version 3.11 --python-platform x86_64-manylinux_2_28 --no-emit-package torch \
-	$(foreach package,$(SHARED) $(TOOL_PACKAGES) packages/aml_olive_optimizer,--no-emit-package $(call DIST,$(package))) $(1).in -o $(1).lock && \
+	$(patsubst %,--constraint images/base/requirements.lock,$(filter images/aml_%,$(1))) \
+	$(foreach package,$(patsubst %/pyproject.toml,%,$(wildcard schemas/pyproject.toml packages/*/pyproject.toml)),--no-emit-package $(call DIST,$(package))) $(1).in -o $(1).lock && \
 	{ ! grep -E '^(nvidia|cuda|triton)' $(1).lock || { echo "$(1).lock: PyTorch's GPU libraries got in; name a source of CPU wheels"; rm $(1).lock; false; }; }
 DIST = $(shell sed -n 's/^name = "\(.*\)"/\1/p' $(1)/pyproject.toml)
 
