@@ -1,0 +1,137 @@
+"""The tool: its flags, and what it does with them."""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import logging
+import shutil
+import tempfile
+from collections.abc import Iterator, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from aml_tool_core import Flag, InputError, Job, Kind, Tool, ToolError, documents
+
+from aml_olive_optimizer import (
+    __version__,
+    environment,
+    footprints,
+    forced,
+    publish,
+    runtime_wheel,
+    search,
+    summary,
+)
+from aml_olive_optimizer.footprints import Candidate
+from aml_olive_optimizer.places import Places
+from aml_olive_optimizer.search import Found
+
+NAME = "aml_olive_optimizer"
+SCHEMA = "olive_config"
+DEFAULT_CACHE = ".olive-cache"  # Olive's own default
+
+log = logging.getLogger(NAME)
+
+
+def run(job: Job) -> None:
+    """Search, rank, package. Raises the errors of `aml_tool_core`."""
+    code: Path | None = job.values["code"]
+    source, configuration = _configuration(job)
+    wanted = [provider for _, providers in forced.accelerators(configuration) for provider in providers]
+    environment.check_providers(wanted, source)
+    with _work_folder() as work:
+        if code is not None:
+            environment.install_requirements(code, work / "constraints.txt")
+        cache = Path(configuration["engine"].get("cache_dir") or DEFAULT_CACHE).resolve()
+        generated = cache / "generated"
+        resolved = Places(job.values["model_path"], code, generated).resolved(configuration, source)
+        parts = [json.dumps(resolved.get(key), sort_keys=True) for key in ("evaluators", "data_configs", "systems")]
+        workflow = f"{configuration.get('workflow_id', 'default_workflow')}-{environment.fingerprint(parts, [code])}"
+        for_olive = forced.for_olive(resolved, str(work / "olive"), str(cache), workflow)
+        try:
+            found = search.run(for_olive, work, code, cache)
+            judged = {
+                name: footprints.candidates(footprint, footprints.goals(resolved))
+                for name, footprint in found.footprints.items()
+            }
+            best_first = _best_first(found, judged, forced.output_model_num(resolved))
+            wheel = runtime_wheel.repack(cache)
+            packaged = publish.artifacts(job.outputs, found.footprints, judged, best_first, wheel)
+            if job.values["optimized_model_path"] is not None:
+                publish.models(job.values["optimized_model_path"], packaged)
+            if job.values["optimized_parameters_path"] is not None:
+                publish.parameters(job.values["optimized_parameters_path"], packaged, found.footprints)
+            for line in summary.table(packaged, found.footprints):
+                log.info("%s", line)
+        finally:
+            _keep_log(work / "olive.log", job.outputs / "olive.log")
+
+
+def _configuration(job: Job) -> tuple[str, dict[str, Any]]:
+    path: Path | None = job.values["config_path"]
+    if path is None:
+        raise InputError("--config_path: not given")
+    configuration, warnings = forced.forced(documents.read_json(path, SCHEMA))
+    for warning in warnings:
+        log.warning("%s: %s", path, warning)
+    return str(path), configuration
+
+
+def _best_first(found: Found, judged: Mapping[str, Sequence[Candidate]], count: int) -> list[Candidate]:
+    """Return what to package, best first. Raises ToolError, with the reason, when there is nothing."""
+    chosen = {name: footprints.chosen(candidates, count) for name, candidates in judged.items()}
+    vanished = [name for name in found.accelerators if not chosen.get(name)]
+    reasons = {name: _why_empty(name, found, judged.get(name, ())) for name in vanished}
+    best_first = footprints.ranked(candidate for candidates in chosen.values() for candidate in candidates)
+    if not best_first:
+        said = "; ".join(f"{name}: {reason}" for name, reason in reasons.items()) or _last_failure(found, "")
+        raise ToolError(f"no output model: {said}; see olive.log in the outputs")
+    for name, reason in reasons.items():
+        log.warning("%s: no output model: %s", name, reason)
+    return best_first
+
+
+def _why_empty(accelerator: str, found: Found, candidates: Sequence[Candidate]) -> str:
+    nearest = footprints.nearest_miss(candidates)
+    if nearest is not None:
+        misses = ", ".join(map(str, nearest.misses))
+        return f"goal not met by any of {len(candidates)} candidates, nearest: {misses}"
+    return _last_failure(found, accelerator)
+
+
+def _last_failure(found: Found, accelerator: str) -> str:
+    failures = found.failures.get(accelerator) or found.failures.get("") or ("no pass made a model",)
+    return failures[-1]
+
+
+@contextlib.contextmanager
+def _work_folder() -> Iterator[Path]:
+    work = Path(tempfile.mkdtemp(prefix="aml_olive_optimizer."))
+    try:
+        yield work
+    finally:
+        shutil.rmtree(work, ignore_errors=True)
+
+
+def _keep_log(source: Path, target: Path) -> None:
+    if source.is_file():
+        with contextlib.suppress(OSError):  # on a full disk the reason is told already, the log is a comfort
+            target.parent.mkdir(parents=True, exist_ok=True)
+            shutil.copyfile(source, target)
+
+
+TOOL = Tool(
+    name=NAME,
+    version=__version__,
+    summary="Search for the fastest form of a model that is still good enough, with Olive.",
+    flags=(
+        Flag("--config_path", "Olive configuration (JSON), current or legacy form", Kind.FILE),
+        Flag("--model_path", "folder in which the configuration's model is looked up, or the model itself", Kind.FOLDER),
+        Flag("--code", "folder of user scripts and data; its requirements.txt is installed first", Kind.FOLDER),
+        Flag("--optimized_parameters_path", "folder for optimized_parameters.json", Kind.OUTPUT_FOLDER),
+        Flag("--optimized_model_path", "folder for model.onnx", Kind.OUTPUT_FOLDER),
+    ),
+    run=run,
+    epilog="Needs --config_path, --model_path or both. Artifacts go to ./outputs.",
+)

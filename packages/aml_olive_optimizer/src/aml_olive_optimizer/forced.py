@@ -1,0 +1,89 @@
+"""The engine keys that the tool itself decides, whatever a configuration says about them. Pure functions."""
+
+from __future__ import annotations
+
+import copy
+from collections.abc import Mapping
+from typing import Any
+
+FORCED: Mapping[str, Any] = {
+    "packaging_config": {"type": "Zipfile", "name": "OutputModels"},
+    "plot_pareto_frontier": True,
+    "output_dir": "./outputs",
+}
+# Fields of Olive's run configuration; whatever else stands at the top level belongs to the engine.
+TOP_LEVEL = ("workflow_id", "input_model", "systems", "data_configs", "evaluators", "engine", "passes")
+EXHAUSTIVE = {"execution_order": "joint", "sampler": "sequential"}
+
+
+def forced(configuration: Mapping[str, Any]) -> tuple[dict[str, Any], list[str]]:
+    """Return a current-form configuration with the tool's own engine keys set, and a line per value overridden."""
+    result = copy.deepcopy(dict(configuration))
+    engine = dict(result.get("engine") or {})
+    for key in [key for key in result if key not in TOP_LEVEL]:
+        engine.setdefault(key, result.pop(key))
+    warnings = []
+    for key, value in FORCED.items():
+        if key in engine and not _same(key, engine[key], value):
+            warnings.append(f"/engine/{key}: {engine[key]!r} is overridden: always {value!r}")
+        engine[key] = copy.deepcopy(value)
+    strategy = engine.get("search_strategy")
+    if strategy is True:
+        strategy = dict(EXHAUSTIVE)
+        warnings.append("/engine/search_strategy: true is taken as every combination (joint, sequential)")
+    if isinstance(strategy, dict):
+        engine["search_strategy"] = {"output_model_num": 1, **_without_none(strategy)}
+    result["engine"] = engine
+    return result, warnings
+
+
+def _same(key: str, given: Any, forced_value: Any) -> bool:
+    if key == "output_dir":
+        return str(given).rstrip("/").removeprefix("./") == "outputs"
+    return bool(given == forced_value)
+
+
+def _without_none(strategy: Mapping[str, Any]) -> dict[str, Any]:
+    return {key: value for key, value in strategy.items() if not (key == "output_model_num" and value is None)}
+
+
+def output_model_num(configuration: Mapping[str, Any]) -> int:
+    """Return how many candidates per accelerator a configuration asks for."""
+    strategy = (configuration.get("engine") or {}).get("search_strategy")
+    return int(strategy["output_model_num"]) if isinstance(strategy, dict) else 1
+
+
+def for_olive(configuration: Mapping[str, Any], output_dir: str, cache_dir: str, workflow_id: str) -> dict[str, Any]:
+    """Return the configuration as Olive gets it: it searches, this tool packages and draws.
+
+    Olive's own packaging builds its zip in the current directory, keeps only the frontier and leaves out the sample
+    code and the runtime; its chart needs two metrics and a met goal.
+    """
+    result = copy.deepcopy(dict(configuration))
+    engine = result["engine"]
+    engine.update(
+        packaging_config=None,
+        plot_pareto_frontier=False,
+        output_dir=output_dir,
+        cache_dir=cache_dir,
+        log_severity_level=min(int(engine.get("log_severity_level", 1)), 1),
+    )
+    result["workflow_id"] = workflow_id
+    return result
+
+
+def accelerators(configuration: Mapping[str, Any]) -> list[tuple[str, list[str]]]:
+    """Return the devices and execution providers that will be searched; Olive's defaults where none are named."""
+    engine = configuration.get("engine") or {}
+    target = engine.get("target")
+    system = (configuration.get("systems") or {}).get(target) if isinstance(target, str) else target
+    system = system or {}
+    named = (system.get("config") or {}).get("accelerators") or system.get("accelerators") or [{"device": "cpu"}]
+    found = []
+    for accelerator in named:
+        device = str(accelerator.get("device") or "cpu").lower()
+        providers = accelerator.get("execution_providers") or [
+            "CUDAExecutionProvider" if device == "gpu" else "CPUExecutionProvider"
+        ]
+        found.append((device, [entry if isinstance(entry, str) else entry[0] for entry in providers]))
+    return found

@@ -1,0 +1,89 @@
+"""ONNX models as files: a model with its external weights is copied, renamed and hashed as one thing."""
+
+from __future__ import annotations
+
+import hashlib
+import shutil
+from collections.abc import Iterable
+from pathlib import Path
+
+MODEL = "model.onnx"
+_CHUNK_BYTES = 1 << 20
+
+
+def locate(path: Path, file_name: str | None = None) -> Path:
+    """Return the .onnx file that `path`, a file or a folder, stands for."""
+    if path.is_file():
+        return path
+    if file_name:
+        return path / file_name
+    found = sorted(path.glob("*.onnx"))
+    if len(found) != 1:
+        raise RuntimeError(f"{path}: {len(found)} .onnx files, one was expected")
+    return found[0]
+
+
+def copy(path: Path, folder: Path, file_name: str | None = None, *, name: str = MODEL) -> None:
+    """Copy a model to `folder` under `name`; its external weights travel with it.
+
+    Under another name than model.onnx the weights are renamed too, `<name>.data`, so that several models can lie in one
+    folder; the model then says so.
+    """
+    source = locate(path, file_name)
+    weights = external_weights(source)
+    if not weights:
+        shutil.copyfile(source, folder / name)
+        return
+    renamed = {file: file if name == MODEL else f"{name}.{index}.data" for index, file in enumerate(weights)}
+    if all(old == new for old, new in renamed.items()):
+        shutil.copyfile(source, folder / name)
+    else:
+        _save_renamed(source, folder / name, renamed)
+    for old, new in renamed.items():
+        (folder / new).parent.mkdir(parents=True, exist_ok=True)
+        shutil.copyfile(source.parent / old, folder / new)
+
+
+def external_weights(model: Path) -> list[str]:
+    """Return the files, relative to the model's folder, that hold its external weights."""
+    siblings = [file for file in model.parent.iterdir() if file != model and file.is_file()]
+    if not siblings:
+        return []  # nothing that could be external: spares loading a large model
+    import onnx
+
+    return sorted(_locations(onnx.load(str(model), load_external_data=False)))
+
+
+def _locations(proto: object) -> set[str]:
+    return {
+        entry.value
+        for tensor in _tensors(proto)
+        for entry in tensor.external_data  # type: ignore[attr-defined]
+        if entry.key == "location"
+    }
+
+
+def _save_renamed(source: Path, target: Path, renamed: dict[str, str]) -> None:
+    import onnx
+
+    proto = onnx.load(str(source), load_external_data=False)
+    for tensor in _tensors(proto):
+        for entry in tensor.external_data:  # type: ignore[attr-defined]
+            if entry.key == "location":
+                entry.value = renamed[entry.value]
+    target.write_bytes(proto.SerializeToString())
+
+
+def _tensors(proto: object) -> Iterable[object]:
+    from onnx.external_data_helper import _get_all_tensors
+
+    return [tensor for tensor in _get_all_tensors(proto) if len(tensor.external_data)]
+
+
+def sha256(path: Path) -> str:
+    """Return a file's SHA-256, in hexadecimal."""
+    digest = hashlib.sha256()
+    with path.open("rb") as stream:
+        while block := stream.read(_CHUNK_BYTES):
+            digest.update(block)
+    return digest.hexdigest()

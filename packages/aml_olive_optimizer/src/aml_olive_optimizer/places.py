@@ -1,0 +1,67 @@
+"""Where a configuration's relative paths are looked up: models in --model_path, scripts and data in --code."""
+
+from __future__ import annotations
+
+import copy
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from aml_tool_core import InputError
+from aml_tool_core.documents import pointer
+
+# Written in front of the name of a generated script; see `shims`.
+GENERATED = "@generated/"
+_IN_CODE = ("user_script", "script_dir", "data_dir", "model_script", "data_files")
+
+
+@dataclass(frozen=True)
+class Places:
+    """The folders that relative paths are looked up in."""
+
+    model: Path | None
+    code: Path | None
+    generated: Path
+
+    def resolved(self, configuration: Mapping[str, Any], source: str) -> dict[str, Any]:
+        """Return the configuration with absolute paths. Raises InputError for a script or a folder that is missing."""
+        result = copy.deepcopy(dict(configuration))
+        self._walk(result, (), source)
+        return result
+
+    def _walk(self, value: Any, path: tuple[str | int, ...], source: str) -> None:
+        if isinstance(value, list):
+            for index, entry in enumerate(value):
+                self._walk(entry, (*path, index), source)
+        if not isinstance(value, dict):
+            return
+        for key, entry in value.items():
+            here = (*path, key)
+            if key == "model_path" and isinstance(entry, str):
+                value[key] = self._model(entry, path, source)
+            elif key in _IN_CODE and isinstance(entry, str):
+                value[key] = self._in_code(key, entry, here, source)
+            else:
+                self._walk(entry, here, source)
+
+    def _model(self, name: str, path: tuple[str | int, ...], source: str) -> str:
+        for folder in (self.model, self.code):
+            if folder is not None and (folder / name).exists():
+                return str((folder / name).resolve())
+        if Path(name).exists():
+            return str(Path(name).resolve())
+        if path[:1] == ("input_model",) and self.model is not None and Path(name).suffix:
+            raise InputError(f"{source}: {pointer((*path, 'model_path'))}: {name}: not in {self.model}")
+        return name  # a model hub's name, or something Olive itself will complain about
+
+    def _in_code(self, key: str, name: str, path: tuple[str | int, ...], source: str) -> str:
+        if name.startswith(GENERATED):
+            return str(self.generated / name.removeprefix(GENERATED))
+        for folder in (self.code, Path.cwd()):
+            if folder is not None and (folder / name).exists():
+                return str((folder / name).resolve())
+        if key in ("data_dir", "data_files"):
+            return name  # may be a name that only the user's script understands
+        hint = f"not in {self.code}" if self.code else "give --code"
+        raise InputError(f"{source}: {pointer(path)}: {name}: no such file or folder; {hint}")

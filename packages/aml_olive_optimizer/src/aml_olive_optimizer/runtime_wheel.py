@@ -1,0 +1,72 @@
+"""The runtime that the candidates were measured with, as a wheel made from its own installation: no index is asked."""
+
+from __future__ import annotations
+
+import base64
+import csv
+import hashlib
+import importlib.metadata
+import io
+import os
+import zipfile
+from pathlib import Path, PurePosixPath
+
+from aml_tool_core.outputs import atomic_file
+
+DISTRIBUTION = "onnxruntime-openvino"
+# What an installer writes, not the wheel: PEP 376, PEP 610, and pip's own mark.
+_INSTALLERS_OWN = {"INSTALLER", "REQUESTED", "direct_url.json", "RECORD"}
+
+
+def repack(folder: Path, distribution: str = DISTRIBUTION) -> Path:
+    """Return the wheel of an installed distribution, made in `folder` unless it is there already.
+
+    The files are those of the installation's RECORD; a new RECORD is written for them. Raises RuntimeError where a file
+    of the installation is missing or changed, because then it would not be what was measured.
+    """
+    installed = importlib.metadata.distribution(distribution)
+    tags = _tags(installed)
+    target = folder / f"{installed.name.replace('-', '_')}-{installed.version}-{tags}.whl"
+    if target.is_file():
+        return target
+    with atomic_file(target) as temporary, zipfile.ZipFile(temporary, "w", zipfile.ZIP_DEFLATED, compresslevel=1) as out:
+        record = []
+        info = ""
+        for file in installed.files or []:
+            path = PurePosixPath(file.as_posix())
+            if _left_out(path):
+                continue
+            content = Path(str(file.locate())).read_bytes()
+            digest = _hash(content)
+            if file.hash is not None and file.hash.mode == "sha256" and file.hash.value != digest:
+                raise RuntimeError(f"{file.locate()}: is not what {distribution} installed; install it again")
+            if path.parts[0].endswith(".dist-info"):
+                info = path.parts[0]
+            entry = zipfile.ZipInfo(str(path), (1980, 1, 1, 0, 0, 0))  # the same wheel from the same installation
+            entry.compress_type = zipfile.ZIP_DEFLATED
+            entry.external_attr = (0o755 if os.access(str(file.locate()), os.X_OK) else 0o644) << 16
+            out.writestr(entry, content)
+            record.append((str(path), f"sha256={digest}", str(len(content))))
+        record.append((f"{info}/RECORD", "", ""))
+        rows = io.StringIO()
+        csv.writer(rows, lineterminator="\n").writerows(record)
+        out.writestr(zipfile.ZipInfo(f"{info}/RECORD", (1980, 1, 1, 0, 0, 0)), rows.getvalue())
+    return target
+
+
+def _left_out(path: PurePosixPath) -> bool:
+    # Scripts lie outside the package (../../bin/...) and are made anew from entry_points.txt by whoever installs.
+    own = path.parent.name.endswith(".dist-info") and path.name in _INSTALLERS_OWN
+    return own or path.parts[0] == ".." or "__pycache__" in path.parts
+
+
+def _tags(installed: importlib.metadata.Distribution) -> str:
+    lines = (installed.read_text("WHEEL") or "").splitlines()
+    tags = [line.partition(":")[2].strip() for line in lines if line.startswith("Tag:")]
+    # Several tags (manylinux_2_27 and _2_28, say) differ in their platform alone: joined by dots, as in PEP 425.
+    python, abi, _ = tags[0].split("-", 2)
+    return f"{python}-{abi}-{'.'.join(tag.split('-', 2)[2] for tag in tags)}"
+
+
+def _hash(content: bytes) -> str:
+    return base64.urlsafe_b64encode(hashlib.sha256(content).digest()).rstrip(b"=").decode()
