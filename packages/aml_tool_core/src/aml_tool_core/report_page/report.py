@@ -150,9 +150,7 @@ def _request_tiles(report: Document) -> list[Tile]:
     return [
         Tile("Good answers", Measured(good, remark=f"of {sent:,} sent")),
         Tile("Failures", Measured(_derived(failed), remark=_share(failed, sent))),
-        Tile(
-            "Refused with 429", Measured(_derived(refused), remark=f"{_share(refused, sent)}; not counted as failures")
-        )
+        Tile("Refused with 429", Measured(_derived(refused), remark=f"{_share(refused, sent)}; no failures"))
         if "status" in errors
         else Tile("Refused with 429", "not known: this engine does not tell status codes apart"),
     ]

@@ -19,7 +19,7 @@ def linear_ticks(top: float, count: int = 4) -> list[float]:
 
 
 def log_ticks(low: float, high: float) -> list[float]:
-    """Return ticks that enclose [low, high], low > 0: 1, 2, 5 per decade, powers of ten alone over four decades or more."""
+    """Return ticks that enclose [low, high], low > 0: 1, 2, 5 per decade; over many decades 1 alone."""
     first, last = math.floor(math.log10(low)), math.ceil(math.log10(high))
     factors = (1,) if last - first >= 4 else (1, 2, 5)
     ticks = [factor * 10.0**power for power in range(first, last + 1) for factor in factors]

@@ -166,10 +166,11 @@ def _over_time(
 def _end_sec(report: Document) -> float:
     """Return where the common time axis ends: behind the last second and the last minute that have a sample."""
     seconds = at(report, "/result/timeline") or []
-    ends = [one["t_sec"] + 1.0 for one in seconds[-1:]]
+    ends: list[float] = [one["t_sec"] + 1.0 for one in seconds[-1:]]
     for metric in (report.get("resource_usage") or {}).values():
         ends += [seconds_between(report["started_at"], one["time"]) + 60.0 for one in metric["series"][-1:]]
-    return max([*ends, float(at(report, "/load/duration_sec") or 1.0)])
+    duration_sec: float = report["load"]["duration_sec"]
+    return max([*ends, duration_sec])
 
 
 def _words(name: str) -> str:
