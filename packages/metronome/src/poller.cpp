@@ -1,0 +1,119 @@
+#include "poller.h"
+
+#include <sys/eventfd.h>
+#include <sys/syscall.h>
+#include <sys/timerfd.h>
+#include <unistd.h>
+
+#include <algorithm>
+#include <cerrno>
+#include <cstring>
+#include <string>
+
+#include "errors.h"
+
+namespace metronome {
+
+namespace {
+
+constexpr std::uint64_t kTimerId = UINT64_MAX - 1;
+constexpr Nanos kMostLead = 100 * kMicrosecond;
+
+timespec to_timespec(Nanos ns) { return {static_cast<time_t>(ns / kSecond), static_cast<long>(ns % kSecond)}; }
+
+// The system call itself: glibc has a wrapper only from 2.35 on.
+int pwait2(int fd, epoll_event* events, int most, Nanos timeout) {
+  const timespec limit = to_timespec(timeout);
+  return static_cast<int>(::syscall(SYS_epoll_pwait2, fd, events, most, &limit, nullptr, 0));
+}
+
+}  // namespace
+
+Poller::Poller() : epoll_fd_(::epoll_create1(EPOLL_CLOEXEC)), wake_fd_(::eventfd(0, EFD_NONBLOCK | EFD_CLOEXEC)) {
+  if (epoll_fd_ < 0 || wake_fd_ < 0) throw RunError(std::string("epoll: ") + std::strerror(errno));
+  add(wake_fd_, kWakeId, EPOLLIN | EPOLLET);  // once per wake(), nobody has to read it empty
+  if (pwait2(epoll_fd_, events_.data(), 1, 0) >= 0 || errno != ENOSYS) return;
+  timer_fd_ = ::timerfd_create(CLOCK_MONOTONIC, TFD_NONBLOCK | TFD_CLOEXEC);
+  if (timer_fd_ < 0) throw RunError(std::string("timerfd: ") + std::strerror(errno));
+  add(timer_fd_, kTimerId, EPOLLIN);
+}
+
+Poller::~Poller() {
+  for (const int fd : {timer_fd_, wake_fd_, epoll_fd_}) {
+    if (fd >= 0) ::close(fd);
+  }
+}
+
+void Poller::add(int fd, std::uint64_t id, std::uint32_t events) {
+  epoll_event event{};
+  event.events = events;
+  event.data.u64 = id;
+  if (::epoll_ctl(epoll_fd_, EPOLL_CTL_ADD, fd, &event) != 0)
+    throw RunError(std::string("epoll_ctl: ") + std::strerror(errno));
+}
+
+void Poller::change(int fd, std::uint64_t id, std::uint32_t events) {
+  epoll_event event{};
+  event.events = events;
+  event.data.u64 = id;
+  if (::epoll_ctl(epoll_fd_, EPOLL_CTL_MOD, fd, &event) != 0)
+    throw RunError(std::string("epoll_ctl: ") + std::strerror(errno));
+}
+
+std::span<const epoll_event> Poller::wait(Nanos deadline, bool precise) {
+  int n = 0;
+  if (!precise) {
+    n = sleep_until(deadline);
+  } else {
+    const Nanos early = deadline - lead_;
+    if (now_ns() < early) {
+      n = sleep_until(early);
+      if (n == 0) learn(now_ns() - early);
+    }
+    // Spins for what is left of lead_, looking for answers all the while.
+    while (n == 0) {
+      n = poll_now();
+      if (n == 0 && now_ns() >= deadline) break;
+    }
+  }
+  return {events_.data(), static_cast<std::size_t>(std::max(n, 0))};
+}
+
+int Poller::poll_now() {
+  const int n = ::epoll_wait(epoll_fd_, events_.data(), static_cast<int>(events_.size()), 0);
+  return std::max(n, 0);
+}
+
+int Poller::sleep_until(Nanos deadline) {
+  const Nanos left = std::max<Nanos>(deadline - now_ns(), 0);
+  int n = 0;
+  if (timer_fd_ < 0) {
+    n = pwait2(epoll_fd_, events_.data(), static_cast<int>(events_.size()), left);
+  } else if (left == 0) {
+    return poll_now();
+  } else {
+    const itimerspec at{{0, 0}, to_timespec(std::max<Nanos>(deadline, 1))};
+    ::timerfd_settime(timer_fd_, TFD_TIMER_ABSTIME, &at, nullptr);
+    n = ::epoll_wait(epoll_fd_, events_.data(), static_cast<int>(events_.size()), -1);
+    if (n == 1 && events_[0].data.u64 == kTimerId) {
+      std::uint64_t expirations;
+      static_cast<void>(!::read(timer_fd_, &expirations, sizeof expirations));
+      return 0;
+    }
+  }
+  return std::max(n, 0);  // EINTR: nothing happened, the caller's loop comes round again
+}
+
+// lead_ follows about the 80th percentile of what the timers are late by: a wait mostly ends just before its
+// deadline, and little is spent on spinning. Constant steps, so that one long pause changes nothing.
+void Poller::learn(Nanos oversleep) {
+  constexpr Nanos kStep = kMicrosecond;
+  lead_ = std::clamp(oversleep > lead_ ? lead_ + kStep : lead_ - kStep / 4, kMicrosecond, kMostLead);
+}
+
+void Poller::wake() {
+  const std::uint64_t one = 1;
+  static_cast<void>(!::write(wake_fd_, &one, sizeof one));
+}
+
+}  // namespace metronome
