@@ -9,7 +9,7 @@ import os
 import signal
 import sys
 import traceback
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from types import FrameType
 from typing import Any, NoReturn
@@ -25,36 +25,47 @@ _FALSE = {"false", "0"}
 
 def main(tool: Tool, argv: Sequence[str] | None = None) -> NoReturn:
     """Run a tool from the command line and exit by the convention that all tools share."""
-    _stop_on_signals(tool.name)
-    sys.exit(outcome(tool, sys.argv[1:] if argv is None else argv))
+    arguments = sys.argv[1:] if argv is None else argv
+    finish(tool.name, lambda: tool.run(_job(tool, arguments)))
 
 
 def outcome(tool: Tool, argv: Sequence[str]) -> int:
     """Run a tool and return its exit code; the reason for any but 0 is on stderr."""
+    return guarded(tool.name, lambda: tool.run(_job(tool, argv)))
+
+
+def finish(name: str, action: Callable[[], None]) -> NoReturn:
+    """Do what a program of another shape than `Tool` (one with subcommands) is for, and exit by the same convention."""
+    _stop_on_signals(name)
+    sys.exit(guarded(name, action))
+
+
+def guarded(name: str, action: Callable[[], None]) -> int:
+    """Do something and return its exit code; the reason for any but 0 is on stderr, after the program's name."""
     logs.configure()
-    logs.logger(tool.name)
+    logs.logger(name)
     try:
-        tool.run(_job(tool, argv))
+        action()
     except CriteriaMissed as missed:
         for criterion in missed.criteria:
-            _say(tool, criterion)
+            _say(name, criterion)
         return missed.exit_code
     except ToolError as error:
-        _say(tool, str(error))
+        _say(name, str(error))
         return error.exit_code
     except Interrupted as stop:
-        _say(tool, f"{stop}; no partial output is left")
+        _say(name, f"{stop}; no partial output is left")
         return stop.exit_code
     except Exception:
         sys.stderr.write(logs.redacted(traceback.format_exc()))
-        _say(tool, "a defect of this tool, not of your input; please report the lines above")
+        _say(name, "a defect of this tool, not of your input; please report the lines above")
         return EXIT_DEFECT
     return 0
 
 
 def parser(tool: Tool) -> argparse.ArgumentParser:
     """Return the tool's argument parser (also used to check job templates against)."""
-    result = _Parser(prog=tool.name, description=tool.summary, epilog=tool.epilog, allow_abbrev=False)
+    result = Parser(prog=tool.name, description=tool.summary, epilog=tool.epilog, allow_abbrev=False)
     result.add_argument("--version", action="version", version=f"{tool.name} {tool.version}")
     for flag in tool.flags:
         if flag.kind is Kind.SWITCH:
@@ -115,9 +126,9 @@ def _seconds(flag: Flag, value: Any) -> float:
     return seconds
 
 
-def _say(tool: Tool, message: str) -> None:
+def _say(name: str, message: str) -> None:
     line = " ".join(logs.redacted(message).split())
-    sys.stderr.write(f"{tool.name}: error: {line}\n")
+    sys.stderr.write(f"{name}: error: {line}\n")
 
 
 def _stop_on_signals(name: str) -> None:
@@ -137,7 +148,7 @@ def _stop_on_signals(name: str) -> None:
     signal.signal(signal.SIGTERM, stop)
 
 
-class _Parser(argparse.ArgumentParser):
+class Parser(argparse.ArgumentParser):
     """argparse's error is a usage block and a line; ours is the line, like every other error of a tool."""
 
     def error(self, message: str) -> NoReturn:
