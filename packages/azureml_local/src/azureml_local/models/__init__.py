@@ -1,0 +1,1 @@
+"""State: what exists, with no HTTP in it."""

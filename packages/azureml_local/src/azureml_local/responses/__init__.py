@@ -1,0 +1,1 @@
+"""HTTP: one module per resource kind, reading requests and writing Azure-shaped answers."""

@@ -1,0 +1,122 @@
+"""Versioned assets: codes, environments and models share their calls."""
+
+from __future__ import annotations
+
+import asyncio
+import uuid
+
+from starlette.requests import Request
+from starlette.responses import JSONResponse, Response
+from starlette.routing import Route
+
+from azureml_local.exceptions import ConflictError, InvalidRequestError
+from azureml_local.models.store import Resource
+from azureml_local.responses.envelope import body_of, resource_body, resource_list, workspace_of
+from azureml_local.responses.paths import WORKSPACE
+from azureml_local.runtime.azurite import ACCOUNT
+
+# What the SDK reads without asking whether it is there.
+ALWAYS_PRESENT: dict[str, dict[str, object]] = {"models": {"flavors": {}}, "codes": {}, "environments": {}}
+# A version's content, which may not change once it exists.
+CONTENT = {"models": ("modelUri",), "codes": ("codeUri",), "environments": ("image", "condaFile")}
+
+
+def _version_id(request: Request, kind: str) -> str:
+    workspace, wanted = workspace_of(request).workspace_id, request.path_params
+    return f"{workspace}/{kind}/{wanted['name']}/versions/{wanted['version']}"
+
+
+def _routes_of(kind: str) -> list[Route]:
+    async def list_containers(request: Request) -> JSONResponse:
+        return resource_list(workspace_of(request).store.children(f"{workspace_of(request).workspace_id}/{kind}"))
+
+    async def get_container(request: Request) -> JSONResponse:
+        plane = workspace_of(request)
+        return JSONResponse(
+            resource_body(plane.store.get(f"{plane.workspace_id}/{kind}/{request.path_params['name']}"))
+        )
+
+    async def list_versions(request: Request) -> JSONResponse:
+        plane = workspace_of(request)
+        name, query = request.path_params["name"], request.query_params
+        found = plane.store.children(f"{plane.workspace_id}/{kind}/{name}/versions")
+        if "hash" in query:
+            found = [entry for entry in found if _hash_of(entry) == query["hash"]]
+        if query.get("$orderBy", "").lower().startswith("createdtime desc"):
+            found.reverse()
+        if "$top" in query:
+            found = found[: _count(query["$top"])]
+        return resource_list(found)
+
+    async def get_version(request: Request) -> JSONResponse:
+        return JSONResponse(resource_body(workspace_of(request).store.get(_version_id(request, kind))))
+
+    async def put_version(request: Request) -> JSONResponse:
+        plane, asset_id = workspace_of(request), _version_id(request, kind)
+        body = await body_of(request)
+        wanted = body.get("properties") or {}
+        present = plane.store.find(asset_id)
+        if present is not None:
+            for name in CONTENT[kind]:
+                if present.properties.get(name) != wanted.get(name):
+                    raise ConflictError(
+                        f"{asset_id} exists already with another {name}; register a new version instead.", "UserError"
+                    )
+        properties = {**ALWAYS_PRESENT[kind], **wanted, "provisioningState": "Succeeded"}
+        container_id = f"{plane.workspace_id}/{kind}/{request.path_params['name']}"
+        latest = {"latestVersion": request.path_params["version"], "isArchived": False}
+        plane.store.put(Resource(id=container_id, properties=latest))
+        resource = plane.store.put(Resource(id=asset_id, properties=properties))
+        return JSONResponse(resource_body(resource), status_code=200 if present else 201)
+
+    async def delete_version(request: Request) -> Response:
+        plane, asset_id = workspace_of(request), _version_id(request, kind)
+        if plane.store.find(asset_id) is None:
+            return Response(status_code=204)
+        plane.store.remove(asset_id)
+        return Response(status_code=200)
+
+    async def start_pending_upload(request: Request) -> JSONResponse:
+        plane = workspace_of(request)
+        container = f"{kind}-{uuid.uuid4().hex}"
+        await asyncio.to_thread(plane.blobs.make_container, ACCOUNT, container)
+        uri = f"{plane.blobs.root}/{ACCOUNT}/{container}"
+        storage_id = f"{plane.workspace_id.split('/providers/')[0]}/providers/Microsoft.Storage/storageAccounts/{ACCOUNT}"
+        return JSONResponse(
+            {
+                "pendingUploadId": str(uuid.uuid4()),
+                "pendingUploadType": "TemporaryBlobReference",
+                "blobReferenceForConsumption": {
+                    "blobUri": uri,
+                    "storageAccountArmId": storage_id,
+                    "credential": {
+                        "credentialType": "SAS",
+                        "sasUri": f"{uri}?{plane.blobs.sas(ACCOUNT, container)}",
+                    },
+                },
+            }
+        )
+
+    version = f"{WORKSPACE}/{kind}/{{name}}/versions/{{version}}"
+    return [
+        Route(f"{WORKSPACE}/{kind}", list_containers, methods=["GET"]),
+        Route(f"{WORKSPACE}/{kind}/{{name}}", get_container, methods=["GET"]),
+        Route(f"{WORKSPACE}/{kind}/{{name}}/versions", list_versions, methods=["GET"]),
+        Route(version, get_version, methods=["GET"]),
+        Route(version, put_version, methods=["PUT"]),
+        Route(version, delete_version, methods=["DELETE"]),
+        Route(f"{version}/startPendingUpload", start_pending_upload, methods=["POST"]),
+    ]
+
+
+def _hash_of(resource: Resource) -> object:
+    return (resource.properties.get("properties") or {}).get("hash_sha256")
+
+
+def _count(text: str) -> int:
+    if not text.isdigit():
+        raise InvalidRequestError(f"$top must be a number, not {text!r}.")
+    return int(text)
+
+
+ROUTES = [route for kind in CONTENT for route in _routes_of(kind)]

@@ -1,0 +1,36 @@
+"""Cloud metadata, with which the SDK finds everything else; served without a token, as in Azure."""
+
+from __future__ import annotations
+
+from starlette.requests import Request
+from starlette.responses import JSONResponse
+from starlette.routing import Route
+
+from azureml_local.responses.envelope import plane_of
+
+CLOUD_NAME = "LocalCloud"
+METADATA_PATH = "/metadata/endpoints"
+METADATA_API_VERSION = "2019-05-01"
+# The blob suffix; see runtime/azurite.py for how the blobs' host name comes out of it.
+STORAGE_SUFFIX = "local"
+
+
+async def get_metadata(request: Request) -> JSONResponse:
+    """Describe this cloud."""
+    root = f"{plane_of(request).settings.arm_url}/"
+    cloud = {
+        "name": CLOUD_NAME,
+        "portal": root,
+        "resourceManager": root,
+        "authentication": {
+            "loginEndpoint": root,
+            "audiences": [root],
+            "tenant": "common",
+            "identityProvider": "AAD",
+        },
+        "suffixes": {"storage": STORAGE_SUFFIX, "keyVaultDns": f"vault.{STORAGE_SUFFIX}"},
+    }
+    return JSONResponse([cloud])
+
+
+ROUTES = [Route(METADATA_PATH, get_metadata, methods=["GET"])]

@@ -1,0 +1,1 @@
+"""What really runs: blobs, environments, scoring servers, the gateway."""

@@ -1,0 +1,150 @@
+"""Client of the blob service: containers, shared access signatures, and downloads of folders."""
+
+from __future__ import annotations
+
+import base64
+import datetime as dt
+import hashlib
+import hmac
+import re
+import shutil
+import ssl
+from dataclasses import dataclass
+from pathlib import Path, PurePosixPath
+from urllib.parse import quote, unquote, urlencode, urlsplit
+from xml.etree import ElementTree
+
+import httpx
+
+from azureml_local.exceptions import DeploymentError
+from azureml_local.runtime.azurite import ACCOUNT, DATASTORE_ACCOUNT
+
+# The version whose string-to-sign is built below:
+# https://learn.microsoft.com/rest/api/storageservices/create-service-sas and .../create-account-sas
+SAS_VERSION = "2022-11-02"
+SAS_LIFETIME = dt.timedelta(hours=8)
+DATASTORE_CONTAINER = "azureml-blobstore"
+AZUREML_URI = re.compile(r"azureml://.*/datastores/(?P<datastore>[^/]+)/paths/(?P<path>.+)")
+
+
+@dataclass(frozen=True)
+class BlobPlace:
+    """A blob, or a folder of blobs."""
+
+    account: str
+    container: str
+    path: str
+
+    @property
+    def name(self) -> str:
+        return PurePosixPath(self.path).name
+
+
+def place_of(uri: str) -> BlobPlace:
+    """Find out what a code's or model's URI names; raises DeploymentError."""
+    match = AZUREML_URI.fullmatch(uri)
+    if match:
+        return BlobPlace(DATASTORE_ACCOUNT, DATASTORE_CONTAINER, match["path"].strip("/"))
+    account, _, rest = unquote(urlsplit(uri).path).strip("/").partition("/")
+    container, _, path = rest.partition("/")
+    if account not in (ACCOUNT, DATASTORE_ACCOUNT) or not container or not path:
+        raise DeploymentError("InvalidAssetUri", f"{uri}: not in the local blob service")
+    return BlobPlace(account, container, path.strip("/"))
+
+
+def _sign(key: str, parts: list[str]) -> str:
+    digest = hmac.new(base64.b64decode(key), "\n".join(parts).encode(), hashlib.sha256).digest()
+    return base64.b64encode(digest).decode()
+
+
+def _expiry() -> str:
+    return (dt.datetime.now(dt.timezone.utc) + SAS_LIFETIME).strftime("%Y-%m-%dT%H:%M:%SZ")
+
+
+def container_sas(key: str, account: str, container: str, permissions: str = "racwdl") -> str:
+    """Return a service SAS for one container."""
+    expiry = _expiry()
+    resource = f"/blob/{account}/{container}"
+    signature = _sign(
+        key, [permissions, "", expiry, resource, "", "", "", SAS_VERSION, "c", "", "", "", "", "", "", ""]
+    )
+    fields = {"sp": permissions, "se": expiry, "sv": SAS_VERSION, "sr": "c", "sig": signature}
+    return urlencode(fields)
+
+
+def account_sas(key: str, account: str) -> str:
+    """Return an account SAS with which containers can be made."""
+    permissions, services, types, expiry = "rwlc", "b", "sco", _expiry()
+    signature = _sign(key, [account, permissions, services, types, "", expiry, "", "", SAS_VERSION, "", ""])
+    fields = {"sp": permissions, "ss": services, "srt": types, "se": expiry, "sv": SAS_VERSION, "sig": signature}
+    return urlencode(fields)
+
+
+class Blobs:
+    """The blob service, spoken to with its account key."""
+
+    def __init__(self, port: int, storage_key: str, ca: Path) -> None:
+        self.root = f"https://127.0.0.1:{port}"
+        self._key = storage_key
+        # trust_env would send loopback through the shell's proxy.
+        self._client = httpx.Client(verify=ssl.create_default_context(cafile=str(ca)), trust_env=False, timeout=60)
+
+    def make_container(self, account: str, container: str) -> None:
+        """Create a container; one that exists is left as it is."""
+        url = f"{self.root}/{account}/{container}?restype=container&{account_sas(self._key, account)}"
+        answer = self._client.put(url, headers={"x-ms-version": SAS_VERSION})
+        if answer.status_code not in (201, 409):
+            raise DeploymentError("BlobServiceError", f"container {container}: {answer.status_code} {answer.text[:200]}")
+
+    def sas(self, account: str, container: str) -> str:
+        """Return a container SAS to hand out."""
+        return container_sas(self._key, account, container)
+
+    def download(self, place: BlobPlace, folder: Path) -> int:
+        """Download a blob, or a folder with all below it, to `folder`/NAME; return the number of files."""
+        names = self._names(place)
+        if not names:
+            raise DeploymentError("BlobNotFound", f"{place.container}/{place.path}: there is nothing there")
+        for name in names:
+            relative = name[len(place.path) :].lstrip("/")
+            target = folder / place.name / relative if relative else folder / place.name
+            if not target.resolve().is_relative_to(folder.resolve()):
+                raise DeploymentError("InvalidBlobName", f"{name}: leads out of its folder")
+            target.parent.mkdir(parents=True, exist_ok=True)
+            url = f"{self.root}/{place.account}/{place.container}/{quote(name)}?{account_sas(self._key, place.account)}"
+            with self._client.stream("GET", url, headers={"x-ms-version": SAS_VERSION}) as answer:
+                if answer.status_code != 200:
+                    raise DeploymentError("BlobServiceError", f"{name}: the blob service answers {answer.status_code}")
+                with target.open("wb") as stream:
+                    for chunk in answer.iter_bytes(1 << 20):
+                        stream.write(chunk)
+        return len(names)
+
+    def _names(self, place: BlobPlace) -> list[str]:
+        names: list[str] = []
+        marker = ""
+        while True:
+            query = urlencode({"restype": "container", "comp": "list", "prefix": place.path, "marker": marker})
+            url = f"{self.root}/{place.account}/{place.container}?{query}&{account_sas(self._key, place.account)}"
+            answer = self._client.get(url, headers={"x-ms-version": SAS_VERSION})
+            if answer.status_code != 200:
+                raise DeploymentError(
+                    "BlobServiceError", f"{place.container}: the blob service answers {answer.status_code}"
+                )
+            # The answer comes from our own Azurite, over TLS checked against our own authority.
+            listing = ElementTree.fromstring(answer.content)
+            names += [element.text or "" for element in listing.iterfind("./Blobs/Blob/Name")]
+            marker = listing.findtext("NextMarker") or ""
+            if not marker:
+                # The prefix also finds neighbours, such as "model-2/..." beside "model/...".
+                return [name for name in names if name == place.path or name.startswith(f"{place.path}/")]
+
+    def close(self) -> None:
+        """Close the connections."""
+        self._client.close()
+
+
+def discard(folder: Path) -> None:
+    """Remove a folder that is no longer used, if it is there."""
+    if folder.exists():
+        shutil.rmtree(folder)
