@@ -7,6 +7,7 @@ import os
 import shutil
 import signal
 import subprocess
+import sysconfig
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from typing import IO
@@ -19,8 +20,11 @@ _libc = ctypes.CDLL(None, use_errno=True)
 
 
 def find(binary: str, remedy: str) -> str:
-    """Return the path of a native binary on PATH. Raises ToolError with the remedy when it is not there."""
-    found = shutil.which(binary)
+    """Return the path of a native binary: beside this Python's scripts (wheels put theirs there), else on PATH.
+
+    Raises ToolError with the remedy when it is not there.
+    """
+    found = shutil.which(binary, path=sysconfig.get_path("scripts")) or shutil.which(binary)
     if found is None:
         raise ToolError(f"{binary}: not found on PATH; {remedy}")
     return found
