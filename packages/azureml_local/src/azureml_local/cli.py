@@ -8,6 +8,7 @@ import fcntl
 import json
 import os
 import shlex
+import signal
 import subprocess
 import sys
 import time
@@ -28,6 +29,7 @@ from azureml_local.home import (
     load_settings,
     resolve_home,
 )
+from azureml_local.models.resource_ids import workspace_id
 from azureml_local.models.store import Store
 from azureml_local.processes import ProcessIdentity, find_owned, is_alive, recorded, send, stop_all
 from azureml_local.responses.identity import IDENTITY_PATH
@@ -57,25 +59,32 @@ def main(argv: Sequence[str] | None = None) -> int:
 def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(prog=PROGRAM, description="A local control plane for Azure ML online endpoints.")
     parser.add_argument("--version", action="version", version=f"{PROGRAM} {__version__}")
-    commands = parser.add_subparsers(required=True, metavar="COMMAND")
+    commands = parser.add_subparsers(required=True, metavar="{up,down,status,env}")
 
     def command(name: str, run: Any, text: str) -> argparse.ArgumentParser:
         made = commands.add_parser(name, help=text, description=text)
-        made.add_argument("--home", metavar="DIR", help=f"where all is kept (default: ${HOME_VARIABLE}, ~/.azureml_local)")
+        made.add_argument(
+            "--home", metavar="DIR", help=f"where all is kept (default: ${HOME_VARIABLE}, ~/.azureml_local)"
+        )
         made.set_defaults(run=run)
         return made
 
     up = command("up", run_up, "Start the control plane, if it does not run yet, and wait until it is ready.")
     up.add_argument("--foreground", action="store_true", help="stay in the foreground, with the log on stderr")
-    up.add_argument("--azurite", metavar="PATH", help=f"azurite-blob, or a folder it is installed in (${AZURITE_VARIABLE})")
+    up.add_argument(
+        "--azurite", metavar="PATH", help=f"azurite-blob, or a folder it is installed in (${AZURITE_VARIABLE})"
+    )
     for flag in ("subscription-id", "resource-group", "workspace-name", "location"):
         up.add_argument(f"--{flag}", metavar="NAME", help="fixed on the first start")
     command("down", run_down, "Stop the control plane and all that it started; what was deployed comes back with up.")
     status = command("status", run_status, "Show services, endpoints and deployments.")
     status.add_argument("--json", action="store_true", help="as JSON")
-    command("env", run_env, "Print the variables that point a shell at the control plane: eval \"$(azureml-local env)\".")
-    serve = command("supervise", run_supervise, argparse.SUPPRESS)
+    command("env", run_env, f'Print the variables that point a shell at it, for: eval "$({PROGRAM} env)".')
+    # What `up` starts in the background; not listed, since nobody has to type it.
+    serve = commands.add_parser("supervise")
+    serve.add_argument("--home")
     serve.add_argument("--azurite", required=True)
+    serve.set_defaults(run=run_supervise)
     return parser
 
 
@@ -91,13 +100,11 @@ def run_up(home: Home, arguments: argparse.Namespace) -> int:
         supervisor = _supervisor(home)
         if supervisor is not None and arguments.foreground:
             raise PlaneError(f"{home.root}: runs already, in the background; stop it first: {PROGRAM} down")
+        azurite = ""
         if supervisor is None:
             _sweep(home, settings)
-            azurite = find_azurite(home, arguments.azurite, os.environ)
-            if azurite is None:
-                print(f"{PROGRAM}: installing Azurite into {home.azurite_dir} (once)", file=sys.stderr)
-                azurite = install_azurite(home)
             home.supervisor_path.unlink(missing_ok=True)
+            azurite = _find_or_install_azurite(home, arguments.azurite)
             if not arguments.foreground:
                 _spawn(home, azurite)
         if not arguments.foreground:
@@ -106,6 +113,14 @@ def run_up(home: Home, arguments: argparse.Namespace) -> int:
         return _run_supervisor(home, azurite)
     print(_describe(home, settings))
     return 0
+
+
+def _find_or_install_azurite(home: Home, argument: str | None) -> str:
+    found = find_azurite(home, argument, os.environ)
+    if found is None:
+        print(f"{PROGRAM}: installing Azurite into {home.azurite_dir} (once)", file=sys.stderr)
+        found = install_azurite(home)
+    return found
 
 
 def _prepare(home: Home, arguments: argparse.Namespace) -> Settings:
@@ -177,8 +192,6 @@ def run_down(home: Home, arguments: argparse.Namespace) -> int:
     with _lock(home):
         supervisor = _supervisor(home)
         if supervisor is not None:
-            import signal
-
             send(supervisor, signal.SIGTERM)
             deadline = time.monotonic() + STOP_LIMIT_SEC
             while is_alive(supervisor) and time.monotonic() < deadline:
@@ -261,13 +274,11 @@ def _describe(home: Home, settings: Settings) -> str:
                 f"  deployment      {entry['name']} ({entry['state']}) {entry['instance_count']} x "
                 f"{entry['instance_type']}, traffic {entry['traffic']} %"
             )
-    lines.append(f"To use it:        eval \"$({PROGRAM} env --home {shlex.quote(str(home.root))})\"")
+    lines.append(f'To use it:        eval "$({PROGRAM} env --home {shlex.quote(str(home.root))})"')
     return "\n".join(lines)
 
 
 def _workspace_id(settings: Settings) -> str:
-    from azureml_local.models.resource_ids import workspace_id
-
     return workspace_id(settings.subscription_id, settings.resource_group, settings.workspace_name)
 
 
@@ -280,7 +291,8 @@ def run_env(home: Home, arguments: argparse.Namespace) -> int:
     if settings is None:
         raise PlaneError(f"{home.root}: no control plane has been started there; run: {PROGRAM} up")
     for name, value in client_environment(home, settings, os.environ).items():
-        print(f"export {name}={shlex.quote(value)}" if value.isalnum() else f"export {name}='{value}'")
+        quoted = value.replace("'", "'\\''")
+        print(f"export {name}='{quoted}'")
     return 0
 
 

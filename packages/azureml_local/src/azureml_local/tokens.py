@@ -36,9 +36,7 @@ def verify(signing_key: str, authorization: str | None, audience: str) -> None:
     """Check an Authorization header's value; raises UnauthorizedError with the reason."""
     scheme, _, value = (authorization or "").partition(" ")
     if scheme.lower() != "bearer" or not value:
-        raise UnauthorizedError(
-            "Authentication failed. The 'Authorization' header is missing.", "AuthenticationFailed"
-        )
+        raise UnauthorizedError("Authentication failed. The 'Authorization' header is missing.", "AuthenticationFailed")
     try:
         jwt.decode(value.strip(), signing_key, algorithms=[ALGORITHM], audience=audience.rstrip("/"))
     except jwt.ExpiredSignatureError as error:

@@ -44,7 +44,9 @@ def put_endpoint(store: Store, resource_id: str, body: dict[str, Any], location:
     wanted = body.get("properties") or {}
     mode = AUTH_MODES.get(str(wanted.get("authMode", "Key")).lower())
     if mode is None:
-        raise InvalidRequestError(f"authMode '{wanted.get('authMode')}' is not one of {', '.join(AUTH_MODES.values())}.")
+        raise InvalidRequestError(
+            f"authMode '{wanted.get('authMode')}' is not one of {', '.join(AUTH_MODES.values())}."
+        )
     present = store.find(resource_id)
     known = {entry.name for entry in store.children(f"{resource_id}/deployments")}
     if any((wanted.get("mirrorTraffic") or {}).values()):

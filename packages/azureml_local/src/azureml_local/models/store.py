@@ -134,9 +134,7 @@ class Store:
         """Return the direct members of a collection such as ``.../onlineEndpoints``, oldest first."""
         prefix = collection_id.lower().rstrip("/") + "/"
         members = (
-            entry
-            for key, entry in self._resources.items()
-            if key.startswith(prefix) and "/" not in key[len(prefix) :]
+            entry for key, entry in self._resources.items() if key.startswith(prefix) and "/" not in key[len(prefix) :]
         )
         return sorted(members, key=lambda entry: entry.created_at)
 

@@ -81,7 +81,9 @@ def _routes_of(kind: str) -> list[Route]:
         container = f"{kind}-{uuid.uuid4().hex}"
         await asyncio.to_thread(plane.blobs.make_container, ACCOUNT, container)
         uri = f"{plane.blobs.root}/{ACCOUNT}/{container}"
-        storage_id = f"{plane.workspace_id.split('/providers/')[0]}/providers/Microsoft.Storage/storageAccounts/{ACCOUNT}"
+        storage_id = (
+            f"{plane.workspace_id.split('/providers/')[0]}/providers/Microsoft.Storage/storageAccounts/{ACCOUNT}"
+        )
         return JSONResponse(
             {
                 "pendingUploadId": str(uuid.uuid4()),

@@ -44,7 +44,9 @@ async def get_metrics(request: Request) -> JSONResponse:
     unknown = [name for name in names if name.lower() not in known]
     if unknown:
         valid = ",".join(metric.name for metric in known.values())
-        raise InvalidRequestError(f"Failed to find metric configuration for {', '.join(unknown)}. Valid metrics: {valid}")
+        raise InvalidRequestError(
+            f"Failed to find metric configuration for {', '.join(unknown)}. Valid metrics: {valid}"
+        )
     wanted = [known[name.lower()] for name in names] or list(known.values())
     aggregations = [name.strip().lower() for name in query.get("aggregation", "average").split(",") if name.strip()]
     if wrong := [name for name in aggregations if name not in AGGREGATIONS]:

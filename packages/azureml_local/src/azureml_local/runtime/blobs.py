@@ -94,7 +94,9 @@ class Blobs:
         url = f"{self.root}/{account}/{container}?restype=container&{account_sas(self._key, account)}"
         answer = self._client.put(url, headers={"x-ms-version": SAS_VERSION})
         if answer.status_code not in (201, 409):
-            raise DeploymentError("BlobServiceError", f"container {container}: {answer.status_code} {answer.text[:200]}")
+            raise DeploymentError(
+                "BlobServiceError", f"container {container}: {answer.status_code} {answer.text[:200]}"
+            )
 
     def sas(self, account: str, container: str) -> str:
         """Return a container SAS to hand out."""

@@ -8,6 +8,7 @@ import csv
 import io
 import shutil
 import signal
+from collections.abc import Mapping
 from pathlib import Path
 
 import psutil
@@ -59,7 +60,7 @@ class Gateway:
             await self.service.start()
             await self._wait_in_force()
 
-    async def apply(self, endpoints: tuple[EndpointRoutes, ...], keys: dict[Path, tuple[str, ...]]) -> None:
+    async def apply(self, endpoints: tuple[EndpointRoutes, ...], keys: Mapping[Path, tuple[str, ...]]) -> None:
         """Put routes and keys into force; returns once new connections meet them."""
         async with self._lock:
             for path, values in keys.items():

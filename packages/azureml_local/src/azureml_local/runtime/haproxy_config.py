@@ -100,11 +100,14 @@ defaults
     retries 2
     option redispatch 1
     http-error status 502 content-type application/json string {
-        error_body("BadGateway", "The scoring server closed the connection without an answer.")}
+        error_body("BadGateway", "The scoring server closed the connection without an answer.")
+    }
     http-error status 503 content-type application/json string {
-        error_body("TooManyRequests", "Too many requests: the queue's time limit has passed.")}
+        error_body("TooManyRequests", "Too many requests: the queue's time limit has passed.")
+    }
     http-error status 504 content-type application/json string {
-        error_body("RequestTimeout", "The request has taken longer than the deployment's request timeout.")}
+        error_body("RequestTimeout", "The request has taken longer than the deployment's request timeout.")
+    }
 
 # HAProxy refuses to start without a proxy, and there may be no endpoint yet.
 frontend health
@@ -168,7 +171,7 @@ def _authentication(endpoint: EndpointRoutes, files: GatewayFiles) -> list[str]:
     return [
         "    http-request set-var(txn.bearer) http_auth_bearer",
         f"{refuse} unless {{ var(txn.bearer),jwt_header_query('$.alg') -m str {tokens.ALGORITHM} }}",
-        f"{refuse} unless {{ var(txn.bearer),jwt_verify(\"{tokens.ALGORITHM}\",\"{files.signing_key}\") -m int 1 }}",
+        f'{refuse} unless {{ var(txn.bearer),jwt_verify("{tokens.ALGORITHM}","{files.signing_key}") -m int 1 }}',
         f"{refuse} unless {{ var(txn.bearer),jwt_payload_query('$.aud') -m str {endpoint.audience} }}",
         "    http-request set-var(txn.now) date()",
         f"{refuse} unless {{ var(txn.bearer),jwt_payload_query('$.exp','int'),sub(txn.now) -m int gt 0 }}",

@@ -49,7 +49,9 @@ class ServerFiles:
     work_dir: Path
 
 
-def server_environment(spec: DeploymentSpec, files: ServerFiles, home: Path, outer: Mapping[str, str]) -> dict[str, str]:
+def server_environment(
+    spec: DeploymentSpec, files: ServerFiles, home: Path, outer: Mapping[str, str]
+) -> dict[str, str]:
     """Return an instance's environment variables: the deployment's own, and those that Azure sets."""
     passed = {name: outer[name] for name in PASSED_VARIABLES if name in outer}
     bin_dir = files.environment.folder / "bin"
@@ -86,7 +88,14 @@ class Instance:
         script = self._files.app_root / self._spec.scoring_script
         self.child = await self._children.start(
             f"instance {self._spec.endpoint_name}/{self._spec.name}/{self.name}",
-            [str(self._files.environment.python), str(LAUNCHER), "--entry_script", str(script), "--port", str(self.port)],
+            [
+                str(self._files.environment.python),
+                str(LAUNCHER),
+                "--entry_script",
+                str(script),
+                "--port",
+                str(self.port),
+            ],
             log=self.log,
             env=server_environment(self._spec, self._files, home, os.environ),
             cwd=self._files.app_root,

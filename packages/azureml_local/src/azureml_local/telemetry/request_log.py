@@ -91,9 +91,7 @@ class RequestLog:
         )
         owners = [endpoint_id] if deployment == ABSENT else [endpoint_id, f"{endpoint_id}/deployments/{deployment}"]
         at = int(minute) * 60.0
-        cells = tuple(
-            self._metrics.minute(owner.lower(), at).requests.setdefault(dims, Requests()) for owner in owners
-        )
+        cells = tuple(self._metrics.minute(owner.lower(), at).requests.setdefault(dims, Requests()) for owner in owners)
         self._cells[key] = cells
         return cells
 
