@@ -20,6 +20,7 @@ from aml_tool_core.report_page.figures import number
 
 Point = tuple[float, float | None]
 
+_SMALLEST = 1e-3  # what a logarithmic axis shows of 0: the histograms' resolution in ms
 _LABEL_SIZE_PX = 12
 _LABEL_CHARS = 8  # every y label is filled up to this, so that charts below one another share their time axis
 _GEOMETRY = {"d", "x", "y", "cx", "cy", "width", "height"}  # a tenth of a pixel is enough for these
@@ -112,7 +113,7 @@ def _svg(chart: Chart, shape: str, width: int, height: int) -> Markup:
 
 def _projected(axis: Axis, value: float) -> float:
     """Place a value on the axis. pygal has one switch for both axes' logarithm; so the logarithm is taken here."""
-    return math.log10(value) if axis.logarithmic else float(value)
+    return math.log10(max(value, _SMALLEST)) if axis.logarithmic else float(value)
 
 
 def _labels(axis: Axis, ticks: Sequence[float], fill: int = 0) -> list[dict[str, object]]:

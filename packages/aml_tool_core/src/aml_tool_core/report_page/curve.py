@@ -8,12 +8,25 @@ import math
 import zlib
 from itertools import accumulate
 
+from hdrh.codec import HdrCookieException, HdrLengthException
 from hdrh.histogram import HdrHistogram
 
 from aml_tool_core.errors import InputError
 from aml_tool_core.profiling.histogram import Histogram
 
 _POINTS_PER_DECADE = 40
+# What the library raises on a text that is cut short, garbled, or something else.
+_DECODING_ERRORS = (
+    binascii.Error,
+    zlib.error,
+    ValueError,
+    TypeError,
+    IndexError,
+    RuntimeError,
+    OverflowError,
+    HdrCookieException,
+    HdrLengthException,
+)
 
 
 def decoded(encoded: str, source: str) -> Histogram:
@@ -21,8 +34,9 @@ def decoded(encoded: str, source: str) -> Histogram:
     try:
         base64.b64decode(encoded, validate=True)
         hdr = HdrHistogram.decode(encoded)
-    except (binascii.Error, zlib.error, ValueError, TypeError, IndexError) as error:
-        raise InputError(f"{source}: not an HdrHistogram V2 compressed histogram in base64: {error}") from None
+    except _DECODING_ERRORS as error:
+        said = str(error) or type(error).__name__
+        raise InputError(f"{source}: not an HdrHistogram V2 compressed histogram in base64: {said}") from None
     return Histogram.of(
         (int(bucket.value_iterated_to), int(bucket.count_added_in_this_iter_step))
         for bucket in hdr.get_recorded_iterator()

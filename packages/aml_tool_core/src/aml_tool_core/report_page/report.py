@@ -8,17 +8,16 @@ from typing import Any
 
 from aml_tool_core.report_page import time_charts
 from aml_tool_core.report_page.blocks import Banner, Cell, Drawing, Measured, Section, Table, Tile, Tone
-from aml_tool_core.report_page.charts import Axis, Chart, Point, Series
-from aml_tool_core.report_page.curve import by_percentile, decoded, percent_label, percent_ticks
+from aml_tool_core.report_page.charts import Point
+from aml_tool_core.report_page.curve import decoded
 from aml_tool_core.report_page.figures import Figure, at, escaped, figure, flattened, number
 from aml_tool_core.report_page.page import render_page
-from aml_tool_core.report_page.scales import linear_ticks, log_ticks
+from aml_tool_core.report_page.percentile_chart import percentile_drawing
 
 Document = Mapping[str, Any]
 
 LATENCIES = {"latency_ms": "Latency", "service_time_ms": "Service time"}
 _TILE_PERCENTILES = ("50", "95", "99")
-_LOG_FROM_RATIO = 12.0  # a tail this many times the fastest answer flattens the rest of a linear axis
 _ERROR_KINDS = {
     "connect": "Could not connect",
     "read": "Connection failed while reading",
@@ -237,58 +236,22 @@ def _latency(report: Document) -> Section:
 
 
 def _curves(report: Document, present: Sequence[str]) -> list[Drawing]:
-    series: list[Series] = []
-    total = 1
-    for style, key in enumerate(present):
-        encoded = at(report, f"/result/histogram/{key.removesuffix('_ms')}")
+    histograms = {}
+    for key in present:
+        place = f"/result/histogram/{key.removesuffix('_ms')}"
+        encoded = at(report, place)
         if encoded is not None:
-            histogram = decoded(encoded, f"/result/histogram/{key.removesuffix('_ms')}")
-            total = max(total, histogram.total)
-            series.append(Series(LATENCIES[key], by_percentile(histogram), style))
-    if not series:
+            histograms[LATENCIES[key]] = decoded(encoded, place)
+    if not histograms:
         return []
-    curves = list(series)
-    dots, whiskers = _markers(report, present[0], total)
-    series = [Series("95 % interval", whiskers, 6), *series, Series("Percentile", dots, 0, dots=True, line=False)]
-    values = [y for one in series for _, y in one.points if y is not None]
-    low, high = max(min(values), 1e-3), max(values)
-    spread = high / low > _LOG_FROM_RATIO
-    chart = Chart(
-        key="percentiles",
-        title="Latency by percentile",
-        summary="Latency rises from left to right with the percentile; the table below has the figures.",
-        series=series,
-        x=Axis(percent_ticks(total), percent_label, logarithmic=True),
-        y=Axis(log_ticks(low, high) if spread else linear_ticks(high), logarithmic=spread),
-        x_title="percentile",
-        y_title="ms, logarithmic" if spread else "ms",
-        x_end=2.0 * total,
-    )
-    rows: list[list[Cell]] = []
-    for x, y in _sampled(curves[0].points):
-        rows.append([percent_label(x), *_row_of_curves(curves, x, y)])
-    header = ("Percentile", *(f"{one.name}, ms" for one in curves))
-    return [Drawing(chart, Table("Latency by percentile", header, rows))]
-
-
-def _row_of_curves(series: Sequence[Series], x: float, y: float | None) -> list[Cell]:
-    first = [f"{y:.3f}" if y is not None else ""]
-    others = []
-    for one in series[1:]:
-        reached = [value for place, value in one.points if place >= x * 0.999999 and value is not None]
-        others.append(f"{reached[0]:.3f}" if reached else "")
-    return [*first, *others]
-
-
-def _sampled(points: Sequence[Point], most: int = 40) -> list[Point]:
-    step = math.ceil(len(points) / most)
-    return [*points[:-1:step], points[-1]]
+    total = max(histogram.total for histogram in histograms.values())
+    return [percentile_drawing(histograms, *_markers(report, present[0], total))]
 
 
 def _markers(report: Document, key: str, total: int) -> tuple[list[Point], list[Point]]:
     """Return the listed percentiles as dots, and their intervals as upright lines (None ends each)."""
     dots: list[Point] = []
-    whiskers: list[Point] = []
+    intervals: list[Point] = []
     for name, entry in at(report, f"/result/{key}/percentiles").items():
         x = 1 / (1 - float(name) / 100)
         if x > total:
@@ -296,8 +259,8 @@ def _markers(report: Document, key: str, total: int) -> tuple[list[Point], list[
         dots.append((x, entry["value"]))
         low, high = entry["ci95"]
         if low is not None and high is not None:
-            whiskers += [(x, max(low, 1e-3)), (x, high), (x, None)]
-    return dots, whiskers
+            intervals += [(x, low), (x, high), (x, None)]
+    return dots, intervals
 
 
 def _status(report: Document) -> Section:

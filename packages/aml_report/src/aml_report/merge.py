@@ -1,0 +1,316 @@
+"""Merge the reports of generators that loaded one target together, one per machine, into the report of the whole.
+
+Counts and rates are added, histograms are added bucket by bucket, and percentiles, intervals, verdict and cost are
+computed anew from the sums by the profilers' own rules.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterable, Mapping, Sequence
+from datetime import datetime
+from typing import Any
+
+from aml_tool_core import InputError
+from aml_tool_core.profiling.cost import cost_of
+from aml_tool_core.profiling.histogram import ENCODING, PERCENTILES, Histogram
+from aml_tool_core.profiling.load import Load, LoadModel
+from aml_tool_core.profiling.report import VERSION, percentile_name
+from aml_tool_core.profiling.result import Errors, Generator, Result, Schedule
+from aml_tool_core.profiling.target import Target
+from aml_tool_core.profiling.verdict import judge
+from aml_tool_core.report_page.figures import at
+
+from aml_report.reading import Document, Report
+
+_MUST_BE_ALIKE = (
+    ("/tool/name", "profiler"),
+    ("/tool/version", "profiler version"),
+    ("/tool/engine", "engine"),
+    ("/target", "target"),
+    ("/load/model", "load model"),
+    ("/load/duration_sec", "duration_sec"),
+    ("/load/timeout_sec", "timeout_sec"),
+    ("/load/warmup_sec", "warmup_sec"),
+    ("/load/method", "method"),
+    ("/load/payload", "payload"),
+    ("/provenance", "hashes of configuration, payload and model"),
+)
+_KINDS = ("connect", "read", "write", "timeout")
+_NO_SECOND_PERCENTILES = (
+    "merged from {count} reports: percentiles of single seconds cannot be added, so the timeline has none"
+)
+
+
+def merge(reports: Sequence[Report]) -> dict[str, Any]:
+    """Return the report of the whole. Raises InputError where the reports are not parts of one run."""
+    first = reports[0]
+    for other in reports[1:]:
+        _check_alike(first, other)
+    _check_together(reports)
+    documents = [report.document for report in reports]
+    result = _result(reports)
+    load = _load(documents)
+    started_at = min(documents, key=lambda document: _moment(document["started_at"]))["started_at"]
+    merged = {
+        **{key: first.document[key] for key in ("tool", "provenance", "target")},
+        "version": VERSION,
+        "started_at": started_at,
+        "load": _load_document(documents),
+        "result": _result_document(reports, result),
+        "verdict": _verdict(reports, load, result),
+        "resource_usage": _resource_usage(documents),
+        "cost": _cost(documents, result.succeeded_per_sec),
+    }
+    reasons = list(dict.fromkeys(reason for one in documents for reason in one.get("resource_usage_reasons", ())))
+    if reasons:
+        merged["resource_usage_reasons"] = reasons
+    return merged
+
+
+def _check_alike(first: Report, other: Report) -> None:
+    unlike = [name for pointer, name in _MUST_BE_ALIKE if at(first.document, pointer) != at(other.document, pointer)]
+    if unlike:
+        raise InputError(
+            f"{other.path}: not a part of the same run as {first.path}: {', '.join(unlike)} differ; merge takes reports "
+            "of one configuration, run on several machines at a time"
+        )
+    for report in (first, other):
+        for key, why in (("sla", "an SLA is judged on the whole run"), ("repeats", "runs would be mixed up")):
+            if key in report.document or key in report.document["result"]:
+                raise InputError(f"{report.path}: has {key}: {why}; profile without it to merge")
+
+
+def _check_together(reports: Sequence[Report]) -> None:
+    """Rates add up only where the runs lie over one another in time."""
+    starts = [(_moment(report.document["started_at"]).timestamp(), report) for report in reports]
+    (_, earliest), (_, latest) = min(starts, key=_at), max(starts, key=_at)
+    apart_sec = max(start for start, _ in starts) - min(start for start, _ in starts)
+    length_sec = earliest.document["load"]["warmup_sec"] + earliest.document["load"]["duration_sec"]
+    if apart_sec >= length_sec:
+        raise InputError(
+            f"{latest.path}: began {apart_sec:.0f} s after {earliest.path}, which was over then; merge takes reports "
+            "of generators that ran at the same time, as only then their rates add up"
+        )
+
+
+def _at(pair: tuple[float, Report]) -> float:
+    return pair[0]
+
+
+def _load(documents: Sequence[Document]) -> Load:
+    loads = [document["load"] for document in documents]
+    rates = [load["target_rps"] for load in loads if "target_rps" in load]
+    return Load(
+        model=LoadModel(loads[0]["model"]),
+        duration_sec=loads[0]["duration_sec"],
+        connections=sum(load["connections"] for load in loads),
+        threads=sum(load["threads"] for load in loads),
+        timeout_sec=loads[0]["timeout_sec"],
+        target_rps=math.fsum(rates) if rates else None,
+        warmup_sec=loads[0]["warmup_sec"],
+    )
+
+
+def _load_document(documents: Sequence[Document]) -> dict[str, Any]:
+    whole = _load(documents)
+    load = {**documents[0]["load"], "connections": whole.connections, "threads": whole.threads}
+    if whole.target_rps is not None:
+        load["target_rps"] = whole.target_rps
+    return load
+
+
+def _result(reports: Sequence[Report]) -> Result:
+    """Return the whole run as the profilers' rules know it."""
+    results = [report.document["result"] for report in reports]
+    requests = [result["requests"] for result in results]
+    services = [report.service_time for report in reports if report.service_time is not None]
+    return Result(
+        duration_sec=max(result["duration_sec"] for result in results),
+        sent=_sum(requests, "sent"),
+        completed=_sum(requests, "completed"),
+        succeeded=_sum(requests, "succeeded"),
+        errors=_errors([result["errors"] for result in results]),
+        bytes_read=_sum_if_all(results, "bytes_read"),
+        bytes_written=_sum_if_all(results, "bytes_written"),
+        latency=_added(report.latency for report in reports),
+        service_time=_added(services) if len(services) == len(reports) else None,
+        planned=_sum_if_all(requests, "planned"),
+        schedule=_schedule(results),
+        generator=_generator(results),
+    )
+
+
+def _part(report: Report) -> Result:
+    return _result([report])
+
+
+def _added(histograms: Iterable[Histogram]) -> Histogram:
+    return Histogram.of(pair for histogram in histograms for pair in histogram.counts)
+
+
+def _errors(errors: Sequence[Mapping[str, Any]]) -> Errors:
+    connect, read, write, timeout = (_sum(errors, kind) for kind in _KINDS)
+    if any("status" not in one for one in errors):
+        unknown = sum(one.get("unknown_status", 0) for one in errors)
+        return Errors(connect, read, write, timeout, unknown_status=unknown)
+    status: dict[int, int] = {}
+    for one in errors:
+        for code, count in one["status"].items():
+            status[int(code)] = status.get(int(code), 0) + count
+    return Errors(connect, read, write, timeout, status)
+
+
+def _schedule(results: Sequence[Mapping[str, Any]]) -> Schedule | None:
+    if any("schedule" not in result for result in results):
+        return None
+    schedules = [result["schedule"] for result in results]
+    weights = [result["requests"].get("planned", result["requests"]["sent"]) for result in results]
+    timely = sum(one["timely_sends_percent"] * weight for one, weight in zip(schedules, weights, strict=True))
+    delays = [one["max_delay_ms"] for one in schedules if "max_delay_ms" in one]
+    return Schedule(
+        timely_sends_percent=min(timely / sum(weights), 100.0) if sum(weights) else 100.0,
+        late=_sum(schedules, "late"),
+        missed=_sum(schedules, "missed"),
+        max_delay_ms=max(delays) if delays else None,
+    )
+
+
+def _generator(results: Sequence[Mapping[str, Any]]) -> Generator | None:
+    """Add the CPU seconds; of the shares the largest counts, as one starved generator spoils the whole."""
+    generators = [result["generator"] for result in results if "generator" in result]
+    if not generators:
+        return None
+    return Generator(
+        cpu_sec=math.fsum(one["cpu_sec"] for one in generators),
+        cpu_percent_of_threads=max(one["cpu_percent_of_threads"] for one in generators),
+    )
+
+
+def _result_document(reports: Sequence[Report], result: Result) -> dict[str, Any]:
+    errors: dict[str, Any] = {kind: getattr(result.errors, kind) for kind in _KINDS}
+    if result.errors.status is None:
+        errors["unknown_status"] = result.errors.unknown_status
+    else:
+        errors["status"] = {str(code): count for code, count in sorted(result.errors.status.items())}
+    histogram = {"encoding": ENCODING, "unit": "us", "latency": result.latency.encoded()}
+    requests = {key: getattr(result, key) for key in ("planned", "sent", "completed", "succeeded")}
+    document = {
+        "duration_sec": result.duration_sec,
+        "requests": _without_none(requests),
+        "errors": errors,
+        "requests_per_sec": result.requests_per_sec,
+        "succeeded_per_sec": result.succeeded_per_sec,
+        "bytes_read": result.bytes_read,
+        "bytes_written": result.bytes_written,
+        "latency_ms": _latency(reports, "latency_ms", result.latency),
+        "histogram": histogram,
+        "timeline": _timeline([report.document for report in reports]),
+    }
+    if result.service_time is not None:
+        document["service_time_ms"] = _latency(reports, "service_time_ms", result.service_time)
+        histogram["service_time"] = result.service_time.encoded()
+    if result.schedule is not None:
+        document["schedule"] = _without_none(vars(result.schedule))
+    if result.generator is not None:
+        document["generator"] = dict(vars(result.generator))
+    return _without_none(document)
+
+
+def _latency(reports: Sequence[Report], key: str, histogram: Histogram) -> dict[str, Any] | None:
+    """Return the latency of the whole: percentiles from the added histogram, moments exactly from the parts' own."""
+    parts = [report.document["result"][key] for report in reports if key in report.document["result"]]
+    if not parts:
+        return None
+    count = histogram.total
+    mean = math.fsum(part["mean"] * part["count"] for part in parts) / count
+    # The sum of squares about the whole's mean is what lies within the parts and what lies between their means.
+    within = math.fsum(part["stdev"] ** 2 * (part["count"] - 1) for part in parts)
+    between = math.fsum(part["count"] * (part["mean"] - mean) ** 2 for part in parts)
+    return {
+        "count": count,
+        "min": min(part["min"] for part in parts),
+        "mean": round(mean, 6),
+        "stdev": round(math.sqrt((within + between) / (count - 1)), 6) if count > 1 else 0.0,
+        "max": max(part["max"] for part in parts),
+        "percentiles": {percentile_name(percent): _percentile(histogram, percent) for percent in PERCENTILES},
+    }
+
+
+def _percentile(histogram: Histogram, percent: float) -> dict[str, Any]:
+    found = histogram.percentile(percent)
+    bounds = (found.lower_us, found.upper_us)
+    return {
+        "value": found.value_us / 1000,
+        "ci95": [None if bound is None else bound / 1000 for bound in bounds],
+        "certified": found.certified,
+    }
+
+
+def _timeline(documents: Sequence[Document]) -> list[dict[str, Any]]:
+    """Add the seconds up on the earliest report's clock; their percentiles cannot be added and are null."""
+    start = min(_moment(document["started_at"]) for document in documents)
+    seconds: dict[int, dict[str, Any]] = {}
+    for document in documents:
+        shift_sec = round((_moment(document["started_at"]) - start).total_seconds())
+        for one in document["result"]["timeline"]:
+            t_sec = one["t_sec"] + shift_sec
+            second = seconds.setdefault(
+                t_sec,
+                {"t_sec": t_sec, "requests_per_sec": 0, "latency_ms_50": None, "latency_ms_99": None, "errors": 0},
+            )
+            second["requests_per_sec"] += one["requests_per_sec"]
+            second["errors"] += one["errors"]
+    return [seconds[t_sec] for t_sec in sorted(seconds)]
+
+
+def _verdict(reports: Sequence[Report], load: Load, result: Result) -> dict[str, Any]:
+    """Judge the whole, and keep what a part's own verdict says that the rules cannot see in its figures."""
+    whole = judge(load, result)
+    reasons, notes = list(whole.reasons), list(whole.notes)
+    for report in reports:
+        seen = judge(_load([report.document]), _part(report))
+        own = report.document["verdict"]
+        reasons += [f"{report.name}: {reason}" for reason in own["reasons"] if reason not in seen.reasons]
+        notes += [note for note in own["notes"] if note not in (*seen.notes, *notes)]
+    if any(report.document["result"]["timeline"] for report in reports):
+        notes.append(_NO_SECOND_PERCENTILES.format(count=len(reports)))
+    return {"valid": not reasons, "reasons": reasons, "notes": notes}
+
+
+def _resource_usage(documents: Sequence[Document]) -> Any:
+    """The parts loaded one deployment and so saw the same metrics: the one that saw most minutes stands for all."""
+
+    def minutes(document: Document) -> int:
+        return max((len(one["series"]) for one in (document["resource_usage"] or {}).values()), default=0)
+
+    return max(documents, key=minutes)["resource_usage"]
+
+
+def _cost(documents: Sequence[Document], succeeded_per_sec: float) -> dict[str, Any]:
+    facts = {key: value for key, value in documents[0]["target"].items() if key != "scoring_uri"}
+    target = Target(documents[0]["target"]["scoring_uri"], **facts)
+    vcpus: list[int] = [one["cost"]["vcpus_per_instance"] for one in documents if one["cost"]["vcpus_per_instance"]]
+    reasons: list[str] = [one["cost"]["reason"] for one in documents if "reason" in one["cost"]]
+    cost = cost_of(target, vcpus[0] if vcpus else None, reasons[0] if reasons else None, succeeded_per_sec)
+    document: dict[str, Any] = {
+        "vcpus_per_instance": cost.vcpus_per_instance,
+        "core_hour_per_million_requests": cost.core_hour_per_million_requests,
+    }
+    return document if cost.reason is None else {**document, "reason": cost.reason}
+
+
+def _sum(parts: Iterable[Mapping[str, Any]], key: str) -> int:
+    return sum(part[key] for part in parts)
+
+
+def _sum_if_all(parts: Sequence[Mapping[str, Any]], key: str) -> int | None:
+    return _sum(parts, key) if all(key in part for part in parts) else None
+
+
+def _without_none(document: Mapping[str, Any]) -> dict[str, Any]:
+    return {key: value for key, value in document.items() if value is not None}
+
+
+def _moment(text: str) -> datetime:
+    return datetime.fromisoformat(text.replace("Z", "+00:00"))  # Python 3.10 does not read Z

@@ -1,0 +1,48 @@
+"""A comparison as an aligned table of plain text."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from aml_report.comparison import Comparison, Direction, shown, shown_change
+
+_HEADER = ("metric", "unit", "base", "new", "change", "", "noise")
+_RIGHT = {2, 3, 4}
+
+
+def lines(comparison: Comparison) -> list[str]:
+    """Return the lines of one comparison."""
+    rows = [
+        [
+            change.metric.key,
+            change.metric.unit,
+            shown(change.base),
+            shown(change.new),
+            shown_change(change),
+            "" if change.direction is Direction.SAME else change.direction.value,
+            "" if change.judgement is None else str(change.judgement),
+        ]
+        for change in comparison.changes
+    ]
+    head = [f"base: {_line(comparison, base=True)}", f"new:  {_line(comparison, base=False)}"]
+    head += [f"not alike: {one}" for one in comparison.unlike]
+    head += [f"differs: {one}" for one in comparison.differences]
+    return [*head, "", *_aligned([list(_HEADER), *rows])]
+
+
+def _line(comparison: Comparison, *, base: bool) -> str:
+    report = comparison.base if base else comparison.new
+    verdict = report.document["verdict"]
+    word = "valid" if verdict["valid"] else f"NOT VALID: {'; '.join(verdict['reasons'])}"
+    return f"{report.name} ({report.document['started_at']}, {word})"
+
+
+def _aligned(rows: Sequence[Sequence[str]]) -> list[str]:
+    widths = [max(len(row[column]) for row in rows) for column in range(len(rows[0]))]
+    return [
+        "  ".join(
+            cell.rjust(width) if column in _RIGHT else cell.ljust(width)
+            for column, (cell, width) in enumerate(zip(row, widths, strict=True))
+        ).rstrip()
+        for row in rows
+    ]
