@@ -1,6 +1,6 @@
 """Train the digits network in a few seconds and write its weights; also writes the payload of the load test.
 
-    python job-templates/digits/train.py --output MODEL_FOLDER
+python job-templates/digits/train.py --output MODEL_FOLDER
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ import torch
 
 sys.path.insert(0, str(Path(__file__).parent / "code"))
 
-from digits import SEED, Digits, DigitsNet, train_and_held_out  # noqa: E402  (needs the path above)
+from digits import SEED, Digits, DigitsNet, train_and_held_out
 
 EPOCHS = 14
 BATCH = 64

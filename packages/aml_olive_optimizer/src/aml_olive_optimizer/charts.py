@@ -28,7 +28,9 @@ def figure(accelerator: str, found: Sequence[Candidate]) -> dict[str, Any]:
         metrics = candidate.node.metrics
         return (metrics[across].value if across in metrics else float(index + 1)), metrics[up].value
 
-    drawn = [(candidate, point(index, candidate)) for index, candidate in enumerate(found) if up in candidate.node.metrics]
+    drawn = [
+        (candidate, point(index, candidate)) for index, candidate in enumerate(found) if up in candidate.node.metrics
+    ]
     frontier = sorted(place for candidate, place in drawn if candidate.on_frontier)
     return {
         "data": [

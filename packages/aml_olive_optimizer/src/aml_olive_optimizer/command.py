@@ -9,17 +9,18 @@ import shutil
 import tempfile
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import Any
 
-from aml_tool_core import Flag, InputError, Job, Kind, Tool, ToolError, documents
+from aml_tool_core import Flag, Job, Kind, Tool, ToolError
 
 from aml_olive_optimizer import (
     __version__,
+    configuration,
     environment,
     footprints,
     forced,
     publish,
     runtime_wheel,
+    scripts,
     search,
     summary,
 )
@@ -28,7 +29,6 @@ from aml_olive_optimizer.places import Places
 from aml_olive_optimizer.search import Found
 
 NAME = "aml_olive_optimizer"
-SCHEMA = "olive_config"
 DEFAULT_CACHE = ".olive-cache"  # Olive's own default
 
 log = logging.getLogger(NAME)
@@ -37,17 +37,19 @@ log = logging.getLogger(NAME)
 def run(job: Job) -> None:
     """Search, rank, package. Raises the errors of `aml_tool_core`."""
     code: Path | None = job.values["code"]
-    source, configuration = _configuration(job)
-    wanted = [provider for _, providers in forced.accelerators(configuration) for provider in providers]
-    environment.check_providers(wanted, source)
+    prepared = configuration.prepared(job.values["config_path"], job.values["model_path"], code)
+    wanted = [name for _, names in forced.accelerators(prepared.configuration) for name in names]
+    environment.check_providers(wanted, prepared.source)
     with _work_folder() as work:
         if code is not None:
             environment.install_requirements(code, work / "constraints.txt")
-        cache = Path(configuration["engine"].get("cache_dir") or DEFAULT_CACHE).resolve()
+        cache = Path(prepared.configuration["engine"].get("cache_dir") or DEFAULT_CACHE).resolve()
         generated = cache / "generated"
-        resolved = Places(job.values["model_path"], code, generated).resolved(configuration, source)
+        scripts.write(generated, prepared.scripts)
+        places = Places(job.values["model_path"], code, generated)
+        resolved = places.resolved(prepared.configuration, prepared.source)
         parts = [json.dumps(resolved.get(key), sort_keys=True) for key in ("evaluators", "data_configs", "systems")]
-        workflow = f"{configuration.get('workflow_id', 'default_workflow')}-{environment.fingerprint(parts, [code])}"
+        workflow = f"{resolved.get('workflow_id', 'default_workflow')}-{environment.fingerprint(parts, [code])}"
         for_olive = forced.for_olive(resolved, str(work / "olive"), str(cache), workflow)
         try:
             found = search.run(for_olive, work, code, cache)
@@ -66,16 +68,6 @@ def run(job: Job) -> None:
                 log.info("%s", line)
         finally:
             _keep_log(work / "olive.log", job.outputs / "olive.log")
-
-
-def _configuration(job: Job) -> tuple[str, dict[str, Any]]:
-    path: Path | None = job.values["config_path"]
-    if path is None:
-        raise InputError("--config_path: not given")
-    configuration, warnings = forced.forced(documents.read_json(path, SCHEMA))
-    for warning in warnings:
-        log.warning("%s: %s", path, warning)
-    return str(path), configuration
 
 
 def _best_first(found: Found, judged: Mapping[str, Sequence[Candidate]], count: int) -> list[Candidate]:
@@ -127,7 +119,11 @@ TOOL = Tool(
     summary="Search for the fastest form of a model that is still good enough, with Olive.",
     flags=(
         Flag("--config_path", "Olive configuration (JSON), current or legacy form", Kind.FILE),
-        Flag("--model_path", "folder in which the configuration's model is looked up, or the model itself", Kind.FOLDER),
+        Flag(
+            "--model_path",
+            "folder in which the configuration's model is looked up, or of the model",
+            Kind.FOLDER,
+        ),
         Flag("--code", "folder of user scripts and data; its requirements.txt is installed first", Kind.FOLDER),
         Flag("--optimized_parameters_path", "folder for optimized_parameters.json", Kind.OUTPUT_FOLDER),
         Flag("--optimized_model_path", "folder for model.onnx", Kind.OUTPUT_FOLDER),

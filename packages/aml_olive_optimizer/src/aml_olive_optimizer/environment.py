@@ -44,7 +44,9 @@ def available_providers() -> list[str]:
             "install onnxruntime-openvino again"
         )
     if importlib.util.find_spec("onnxruntime") is None:
-        raise ToolError("onnxruntime is not installed; install the optimizer with its extra, aml-olive-optimizer[search]")
+        raise ToolError(
+            "onnxruntime is not installed; install the optimizer with its extra, aml-olive-optimizer[search]"
+        )
     import onnxruntime
 
     return [str(name) for name in onnxruntime.get_available_providers()]
@@ -113,9 +115,7 @@ def fingerprint(parts: Sequence[str], folders: Sequence[Path | None]) -> str:
     return digest.hexdigest()[:12]
 
 
-def worker_environment(
-    base: Mapping[str, str], *, code: Path | None, temporary: Path, cache: Path
-) -> dict[str, str]:
+def worker_environment(base: Mapping[str, str], *, code: Path | None, temporary: Path, cache: Path) -> dict[str, str]:
     """Return the environment variables of the search's process."""
     paths = [str(code)] if code else []
     return {

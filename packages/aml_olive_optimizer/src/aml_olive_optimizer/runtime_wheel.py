@@ -29,7 +29,10 @@ def repack(folder: Path, distribution: str = DISTRIBUTION) -> Path:
     target = folder / f"{installed.name.replace('-', '_')}-{installed.version}-{tags}.whl"
     if target.is_file():
         return target
-    with atomic_file(target) as temporary, zipfile.ZipFile(temporary, "w", zipfile.ZIP_DEFLATED, compresslevel=1) as out:
+    with (
+        atomic_file(target) as temporary,
+        zipfile.ZipFile(temporary, "w", zipfile.ZIP_DEFLATED, compresslevel=1) as out,
+    ):
         record = []
         info = ""
         for file in installed.files or []:

@@ -21,7 +21,14 @@ from typing import Any
 from aml_olive_optimizer.events import Channel
 
 NEEDED = ("psutil", "olive", "onnxruntime", "torch")
-FAILURES = ("Pass run failed", "Pass run_pass failed", "FAILED.", "Failed to run Olive", "Optimization failed", "Baseline")
+FAILURES = (
+    "Pass run failed",
+    "Pass run_pass failed",
+    "FAILED.",
+    "Failed to run Olive",
+    "Optimization failed",
+    "Baseline",
+)
 
 
 def main(folder: Path) -> int:
@@ -188,7 +195,9 @@ def _watch_engine(footprints: Path, channel: Channel) -> None:
         setattr(owner, name, functools.partialmethod(_wrapped, replacement, getattr(owner, name)))
 
 
-def _wrapped(self: Any, replacement: Callable[..., Any], original: Callable[..., Any], *more: Any, **options: Any) -> Any:
+def _wrapped(
+    self: Any, replacement: Callable[..., Any], original: Callable[..., Any], *more: Any, **options: Any
+) -> Any:
     return replacement(original, self, *more, **options)
 
 
