@@ -84,8 +84,8 @@ def for_hugging_face(folder: Path, cores: int) -> Assumed:
     known = next((entry for entry in _ARCHITECTURES if architecture.endswith(entry[0])), None)
     if known is None or "vocab_size" not in config:
         raise InputError(
-            f"--model_path: {folder / 'config.json'}: /architectures: {architecture or 'none'} is not a text model whose"
-            " inputs are known; give a --config_path with input_model.io_config"
+            f"--model_path: {folder / 'config.json'}: /architectures: {architecture or 'none'}: not a text model whose "
+            "inputs are known; give a --config_path with input_model.io_config"
         )
     _, task, outputs = known
     names = ["input_ids", "attention_mask"]

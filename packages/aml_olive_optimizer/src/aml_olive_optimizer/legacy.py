@@ -277,7 +277,7 @@ def _model_dataset(work: _Work, dataset: dict[str, Any], path: Path) -> None:
             before[key] = dataset.pop(key)
     batch_size = dataset.pop("batch_size", 1)
     extra = dataset.pop("component_kwargs", {})
-    components = {
+    components: dict[str, dict[str, Any]] = {
         "load_dataset": loading,
         "pre_process_data": before,
         "post_process_data": {},

@@ -108,7 +108,7 @@ def _documents(
 ) -> dict[str, Mapping[str, Any]]:
     """Return Olive's footprints with the goals and the frontier as they were worked out here."""
     judged = {candidate.node.model_id: candidate for candidate in found}
-    documents = {}
+    documents: dict[str, Mapping[str, Any]] = {}
     for model_id, node in footprint.nodes.items():
         if only is not None and model_id not in only:
             continue

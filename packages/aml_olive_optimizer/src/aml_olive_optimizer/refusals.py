@@ -52,14 +52,15 @@ _DATALESS_METRICS = ("latency", "throughput")
 def refuse_what_runs_elsewhere(configuration: Mapping[str, Any], source: str) -> None:
     """Refuse systems other than the local one, AzureML clients, and engine keys that Olive does not know."""
     engine = _mapping(configuration.get("engine"))
-    for path, holder in (((), configuration), (("engine",), engine)):
+    holders: tuple[tuple[tuple[str | int, ...], Mapping[str, Any]], ...] = (((), configuration), (("engine",), engine))
+    for path, holder in holders:
         for key, remedy in _NO_LONGER.items():
             if key in holder:
                 _refuse(source, (*path, key), f"not supported: {remedy}")
-    for path, system in _systems(configuration):
+    for place, system in _systems(configuration):
         kind = str(system.get("type", "LocalSystem"))
         if kind.lower() != LOCAL:
-            _refuse(source, (*path, "type"), f"{kind!r} is not supported; only LocalSystem is, so run on this machine")
+            _refuse(source, (*place, "type"), f"{kind!r} is not supported; only LocalSystem is, so run on this machine")
     for key in sorted(set(engine) - ENGINE_KEYS):
         _refuse(source, ("engine", key), f"unknown key; the engine takes {', '.join(sorted(ENGINE_KEYS))}")
     for key in sorted(set(configuration) - TOP_LEVEL_KEYS - ENGINE_KEYS):
@@ -109,14 +110,16 @@ def refuse_without_data(configuration: Mapping[str, Any], source: str) -> None:
                     f"{metric['type']} with dynamic axes needs data: name one of data_configs in its data_config "
                     "(type DummyDataContainer with input_names, input_shapes and input_types will do)",
                 )
-    for path, entry in passes(configuration):
+    for place, entry in passes(configuration):
         settings = _mapping(entry.get("config")) or entry
         if (
             str(entry.get("type", "")).lower() == "ortsessionparamstuning"
             and is_open
             and not settings.get("data_config")
         ):
-            _refuse(source, path, "session tuning of a model with dynamic axes needs data: name one in its data_config")
+            _refuse(
+                source, place, "session tuning of a model with dynamic axes needs data: name one in its data_config"
+            )
 
 
 def refuse_old_imports(configuration: Mapping[str, Any], code: Path | None) -> None:

@@ -151,7 +151,7 @@ def _watch_engine(footprints: Path, channel: Channel) -> None:
     from olive.search.search_strategy import SearchStrategy
 
     footprints.mkdir()
-    state = {"accelerator": "", "number": 0}
+    accelerator, number = "", 0
 
     def run(original: Callable[..., Any], self: Any, model: Any, specs: Any, *more: Any, **options: Any) -> Any:
         channel.send("accelerators", names=[str(spec) for spec in specs])
@@ -160,18 +160,20 @@ def _watch_engine(footprints: Path, channel: Channel) -> None:
     def run_accelerator(
         original: Callable[..., Any], self: Any, model: Any, folder: Any, evaluate: Any, spec: Any
     ) -> Any:
-        state.update(accelerator=str(spec), number=0)
+        nonlocal accelerator, number
+        accelerator, number = str(spec), 0
         try:
             return original(self, model, folder, evaluate, spec)
         finally:  # also what an interrupted or failed search has found so far
             self.footprints[spec].to_file(footprints / f"{spec}.json")
 
     def run_passes(original: Callable[..., Any], self: Any, *arguments: Any) -> Any:
-        state["number"] = int(state["number"]) + 1
-        channel.send("step", accelerator=state["accelerator"], number=state["number"])
+        nonlocal number
+        number += 1
+        channel.send("step", accelerator=accelerator, number=number)
         pruned, signal, model_ids = original(self, *arguments)
         metrics = {name: result["value"] for name, result in signal.to_json().items()} if signal is not None else {}
-        channel.send("measured", number=state["number"], metrics=metrics, pruned=pruned)
+        channel.send("measured", number=number, metrics=metrics, pruned=pruned)
         return pruned, signal, model_ids
 
     def run_pass(original: Callable[..., Any], self: Any, name: str, *arguments: Any) -> Any:
@@ -182,7 +184,7 @@ def _watch_engine(footprints: Path, channel: Channel) -> None:
         result = original(self, *arguments)
         limit = getattr(self.config.sampler_config, "max_samples", 0) or self.max_samples
         limits = (limit, self.max_samples, self.config.max_iter or self.max_samples)
-        channel.send("points", accelerator=state["accelerator"], count=min(limits))
+        channel.send("points", accelerator=accelerator, count=min(limits))
         return result
 
     for owner, name, replacement in (

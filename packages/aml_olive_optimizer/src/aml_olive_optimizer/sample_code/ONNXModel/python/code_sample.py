@@ -48,7 +48,7 @@ def load(candidate: Path) -> ort.InferenceSession:
     return ort.InferenceSession(str(candidate / "model.onnx"), options, providers=providers)
 
 
-def made_up(session: ort.InferenceSession) -> dict:
+def made_up(session: ort.InferenceSession) -> dict[str, np.ndarray]:
     """Return inputs of the model's own shapes, zeros; an open dimension is taken as 1."""
     return {
         entry.name: np.zeros(
