@@ -15,7 +15,8 @@ TORCH := torch==2.13.0
 # The tools and the local control plane share one environment; the optimizer conflicts with it and has its own;
 # the third, for serving, is built by the local control plane from the deployment's conda.yml.
 SHARED := schemas packages/aml_tool_core
-TOOL_PACKAGES := $(filter-out packages/aml_olive_optimizer packages/metronome $(SHARED), \
+# The optimizer without its extra is there too: its pure part is tested in it.
+TOOL_PACKAGES := $(filter-out packages/metronome $(SHARED), \
 	$(patsubst %/pyproject.toml,%,$(wildcard packages/*/pyproject.toml)))
 METRONOME_SOURCES := $(shell find packages/metronome -type f -not -path '*/build/*' 2>/dev/null)
 PYTHON_SOURCES := packages schemas tests job-templates
