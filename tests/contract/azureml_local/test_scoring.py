@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import concurrent.futures
+import time
 from collections import Counter
 from typing import Any
 
@@ -18,7 +19,7 @@ def test_scores_with_the_model_and_the_variables(shared: Any) -> None:
     assert answer.headers["x-request-id"] == answer.headers["x-ms-request-id"]
 
 
-@pytest.mark.parametrize("key", ["", "wrong", "Bearer"])
+@pytest.mark.parametrize("key", ["wrong", "Bearer", "x" * 4000])
 def test_a_wrong_key_is_401(shared: Any, key: str) -> None:
     answer = shared.score(key=key)
     assert answer.status_code == 401
@@ -112,23 +113,22 @@ def test_traffic_weights_and_rolling_update(cloud: Any) -> None:
     cloud.delete("weights-ep")
 
 
-def test_a_crashed_server_is_started_again(cloud: Any, plane: Any) -> None:
-    import time
-
+def test_a_crashed_server_is_started_again(cloud: Any) -> None:
     cloud.endpoint("crash-ep")
     cloud.deploy("crash-ep", "blue")
     cloud.traffic("crash-ep", {"blue": 100})
     target = cloud.target("crash-ep")
     first = target.score().json()["parent"]
-    assert target.score({"exit": True}).status_code >= 500
+    target.score({"exit": True})
     deadline = time.monotonic() + 30
     answer = target.score()
-    while answer.status_code != 200 and time.monotonic() < deadline:
-        assert answer.status_code in (429, 502, 503)
+    while (answer.status_code != 200 or answer.json()["parent"] in (first, 1)) and time.monotonic() < deadline:
+        # Until the end is noticed the orphaned worker may answer, with its new parent.
+        assert answer.status_code in (200, 429, 502, 503)
         time.sleep(0.1)
         answer = target.score()
     assert answer.status_code == 200
-    assert answer.json()["parent"] != first
+    assert answer.json()["parent"] not in (first, 1)
     cloud.delete("crash-ep")
 
 

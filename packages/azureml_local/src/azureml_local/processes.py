@@ -62,6 +62,19 @@ def find_owned(home_id: str) -> list[ProcessIdentity]:
     return found
 
 
+def session_members(leader_pid: int) -> list[ProcessIdentity]:
+    """Return the processes of a session, its leader's orphans included."""
+    members = []
+    for pid in psutil.pids():
+        try:
+            in_session = os.getsid(pid) == leader_pid
+        except ProcessLookupError:
+            continue
+        if in_session and (identity := identify(pid)) is not None:
+            members.append(identity)
+    return members
+
+
 def tree(identity: ProcessIdentity) -> list[ProcessIdentity]:
     """Return the process and all its descendants, as far as they live."""
     if not is_alive(identity):

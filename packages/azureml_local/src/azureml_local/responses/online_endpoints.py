@@ -67,7 +67,10 @@ async def regenerate_keys(request: Request) -> Response:
     plane, endpoint = workspace_of(request), _endpoint(request)
     body = await body_of(request)
     kind = str(body.get("keyType", "")).lower()
-    keys, new = plane.store.keys(endpoint.id), body.get("keyValue") or make_key()
+    keys, new = plane.store.keys(endpoint.id), body.get("keyValue")
+    # The SDK's begin_regenerate_keys sends the present key along, and means a new one all the same.
+    if not new or new in (keys.primary, keys.secondary):
+        new = make_key()
     if not isinstance(new, str) or not new.isascii() or not new.isprintable() or " " in new:
         raise InvalidRequestError("keyValue must be printable ASCII without spaces.")
     plane.store.check_idle(endpoint.id)

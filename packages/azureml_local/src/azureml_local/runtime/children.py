@@ -9,7 +9,7 @@ import signal
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
-from azureml_local.processes import OWNER_VARIABLE, ProcessIdentity, ProcessTable, identify, is_alive, send, tree
+from azureml_local.processes import OWNER_VARIABLE, ProcessIdentity, ProcessTable, identify, send, session_members, tree
 
 
 class Child:
@@ -41,17 +41,19 @@ class Child:
 
     async def stop(self, grace_sec: float, first: signal.Signals = signal.SIGTERM) -> None:
         """End the child and its descendants: asked first, killed after the grace time."""
-        members = tree(self.identity) if self.identity else []
         if self.running:
             with contextlib.suppress(ProcessLookupError):
                 self.process.send_signal(first)
         deadline = asyncio.get_running_loop().time() + grace_sec
-        while (self.running or any(map(is_alive, members))) and asyncio.get_running_loop().time() < deadline:
+        while self.running and asyncio.get_running_loop().time() < deadline:
             await asyncio.sleep(0.02)
-        # Whoever joined the tree meanwhile is in the child's session, whose leader it is.
-        for member in {*members, *(tree(self.identity) if self.identity else [])}:
+        # The child leads a session of its own, so its orphans are found there even when it is gone.
+        for member in {*session_members(self.pid), *self._descendants()}:
             send(member, signal.SIGKILL)
         await self.wait()
+
+    def _descendants(self) -> list[ProcessIdentity]:
+        return tree(self.identity) if self.identity else []
 
 
 class Children:
