@@ -31,6 +31,8 @@ class Poller {
 
  private:
   int sleep_until(Nanos deadline);
+  int spin_until(Nanos deadline);
+  bool can_spin(Nanos now);
   int poll_now();
   void learn(Nanos oversleep);
 
@@ -38,6 +40,8 @@ class Poller {
   int wake_fd_;
   int timer_fd_ = -1;  // only on kernels without epoll_pwait2 (before 5.11)
   Nanos lead_ = 20 * kMicrosecond;
+  Nanos since_ = 0;  // first precise wait
+  Nanos spun_ = 0;   // time spent spinning since then
   std::array<epoll_event, 256> events_;
 };
 
