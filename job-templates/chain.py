@@ -11,6 +11,7 @@ from __future__ import annotations
 import argparse
 import json
 import os
+import shlex
 import shutil
 import string
 import subprocess
@@ -155,13 +156,17 @@ def delete(chain: Chain) -> None:
 @contextmanager
 def local_control_plane(home: Path) -> Iterator[dict[str, str]]:
     """Start the local control plane and yield the variables that point the SDKs at it; stop it at the end."""
-    command = [sys.executable, "-m", "azureml_local", "--home", str(home)]
-    subprocess.run([*command, "up"], check=True)
+
+    def azureml_local(command: str) -> str:
+        words = [sys.executable, "-m", "azureml_local", command, "--home", str(home)]
+        return subprocess.run(words, check=True, stdout=subprocess.PIPE, text=True).stdout
+
+    print(azureml_local("up"), end="", flush=True)
     try:
-        printed = subprocess.run([*command, "env", "--json"], check=True, stdout=subprocess.PIPE, text=True).stdout
-        yield json.loads(printed)
+        exports = (shlex.split(line)[1] for line in azureml_local("env").splitlines())
+        yield dict(export.split("=", 1) for export in exports)
     finally:
-        subprocess.run([*command, "down"], check=True)
+        azureml_local("down")
 
 
 def run(chain: Chain, profilers: Sequence[str]) -> None:
