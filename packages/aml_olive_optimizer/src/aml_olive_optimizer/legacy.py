@@ -77,8 +77,8 @@ def translate(configuration: Mapping[str, Any], source: str, cores: int) -> Tran
 
 def _translated(work: _Work) -> _Work:
     _engine(work)
-    _input_model(work)
     _data_configs(work)
+    _input_model(work)
     _evaluators(work)
     _passes(work)
     return work
@@ -150,7 +150,7 @@ def _engine(work: _Work) -> None:
     if "verbose" in work.configuration:
         work.configuration.pop("verbose")
         work.changed(("verbose",), "dropped: see log_severity_level")
-    used = {engine.get("host"), engine.get("target")} - {None}
+    used = {engine[key] for key in ("host", "target") if isinstance(engine.get(key), str)}
     for name, system in (work.configuration.get("systems") or {}).items():
         _system(work, ("systems", name), system, providers if name in used else None)
     for key in ("host", "target"):
@@ -261,7 +261,7 @@ def _hugging_face(work: _Work, model: dict[str, Any], settings: dict[str, Any], 
 
 
 def _model_dataset(work: _Work, dataset: dict[str, Any], path: Path) -> None:
-    loading = {
+    loading: dict[str, Any] = {
         key: dataset.pop(key) for key in ("data_name", "subset", "split", "data_dir", "data_files") if key in dataset
     }
     before: dict[str, Any] = {}
@@ -419,8 +419,6 @@ def _user_config(work: _Work, metric: dict[str, Any], settings: dict[str, Any], 
     if not settings.get("evaluate_func") and not settings.get("metric_func"):
         for key in ("user_script", "script_dir"):
             work.take(settings, path, key, f"is used by {made!r}" if made else "dropped: no function of it is used")
-    if not settings:
-        del metric["user_config"]
 
 
 def _old_evaluation(work: _Work, settings: dict[str, Any], path: Path, stem: str, evaluate: str) -> None:
