@@ -1,7 +1,10 @@
 #include "options.h"
 
 #include <CLI/CLI.hpp>
+#include <cerrno>
 #include <cmath>
+#include <cstring>
+#include <fstream>
 #include <iostream>
 #include <map>
 
@@ -24,13 +27,16 @@ struct Raw {
   Options options;
   std::vector<std::string> headers;
   std::string header_file;
+  std::string url_file;
   std::string schedule = "connection";
   bool rate_given = false;
 };
 
 void add_request_flags(CLI::App& app, Raw& raw) {
   app.add_option("--url", raw.options.url_text, "Where to send: http://HOST[:PORT]/PATH or https://...")
-      ->required()->type_name("URL")->group("Request");
+      ->type_name("URL")->group("Request");
+  app.add_option("--url-file", raw.url_file, "File with the URL: the place for one with a key in its query")
+      ->type_name("FILE")->group("Request");
   app.add_option("--method", raw.options.method, "HTTP method; default GET, with a payload POST")
       ->type_name("M")->group("Request");
   app.add_option("--header", raw.headers, "Header 'K: V', may be repeated; no secrets here, ps shows them")
@@ -122,8 +128,20 @@ void check_load(const Raw& raw) {
   check_range("--rate", options.rate, 1e-4, kMostRate);
 }
 
+// The file's one line, without the white space around it.
+std::string read_url_file(const std::string& path) {
+  std::ifstream in(path);
+  if (!in) reject("--url-file", path + ": " + std::strerror(errno));
+  std::string url, more;
+  if (!(in >> url)) reject("--url-file", path + ": no URL in it");
+  if (in >> more) reject("--url-file", path + ": more than one URL in it");
+  return url;
+}
+
 void complete(Raw& raw) {
   Options& options = raw.options;
+  if (options.url_text.empty() == raw.url_file.empty()) reject("--url", "give either --url or --url-file");
+  if (!raw.url_file.empty()) options.url_text = read_url_file(raw.url_file);
   const auto mode = kModes.find(raw.schedule);
   if (mode == kModes.end()) reject("--schedule", "'" + raw.schedule + "' is not connection, clock or none");
   options.mode = mode->second;
