@@ -42,7 +42,7 @@ def _add_compare(commands: argparse._SubParsersAction[Parser]) -> None:
     command = commands.add_parser(
         "compare",
         help="hold reports against a base",
-        description="Print each metric of a base and of other reports, the change, and whether it is outside the noise.",
+        description="Print each metric of a base and of other reports, its change, and whether that is noise.",
         allow_abbrev=False,
     )
     command.add_argument("base", metavar="BASE.json", type=Path, help="the report to compare with")

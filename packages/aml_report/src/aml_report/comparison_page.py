@@ -86,7 +86,7 @@ def _noise_intro(comparison: Comparison) -> str:
         chance = 100 * chance_of_separation(*counts)
         return (
             f"Noise is the spread between the repeated runs, {counts[0]} and {counts[1]}: a change is outside it when "
-            f"the two spreads share no value. Of runs of one and the same system, {chance:.2g} % would look so by chance."
+            f"the two spreads share no value. Of runs of one and the same system, {chance:.2g} % look so by chance."
         )
     return (
         "The runs were not repeated, so what is random from run to run is not known. Where a metric has a 95 % "

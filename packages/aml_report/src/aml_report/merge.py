@@ -72,8 +72,8 @@ def _check_alike(first: Report, other: Report) -> None:
     unlike = [name for pointer, name in _MUST_BE_ALIKE if at(first.document, pointer) != at(other.document, pointer)]
     if unlike:
         raise InputError(
-            f"{other.path}: not a part of the same run as {first.path}: {', '.join(unlike)} differ; merge takes reports "
-            "of one configuration, run on several machines at a time"
+            f"{other.path}: not a part of the same run as {first.path}: {', '.join(unlike)} differ; merge takes "
+            "reports of one configuration, run on several machines at a time"
         )
     for report in (first, other):
         for key, why in (("sla", "an SLA is judged on the whole run"), ("repeats", "runs would be mixed up")):
@@ -172,19 +172,18 @@ def _schedule(results: Sequence[Mapping[str, Any]]) -> Schedule | None:
         timely_sends_percent=min(timely / sum(weights), 100.0) if sum(weights) else 100.0,
         late=_sum(schedules, "late"),
         missed=_sum(schedules, "missed"),
+        late_busy=_sum_if_all(schedules, "late_busy"),
         max_delay_ms=max(delays) if delays else None,
     )
 
 
 def _generator(results: Sequence[Mapping[str, Any]]) -> Generator | None:
-    """Add the CPU seconds; of the shares the largest counts, as one starved generator spoils the whole."""
+    """Add the CPU seconds; the shares are those of the busiest generator, as one starved one spoils the whole."""
     generators = [result["generator"] for result in results if "generator" in result]
     if not generators:
         return None
-    return Generator(
-        cpu_sec=math.fsum(one["cpu_sec"] for one in generators),
-        cpu_percent_of_threads=max(one["cpu_percent_of_threads"] for one in generators),
-    )
+    busiest = max(generators, key=lambda one: math.fsum(value for key, value in one.items() if key != "cpu_sec"))
+    return Generator(**{**busiest, "cpu_sec": math.fsum(one["cpu_sec"] for one in generators)})
 
 
 def _result_document(reports: Sequence[Report], result: Result) -> dict[str, Any]:
@@ -213,7 +212,7 @@ def _result_document(reports: Sequence[Report], result: Result) -> dict[str, Any
     if result.schedule is not None:
         document["schedule"] = _without_none(vars(result.schedule))
     if result.generator is not None:
-        document["generator"] = dict(vars(result.generator))
+        document["generator"] = _without_none(vars(result.generator))
     return _without_none(document)
 
 
