@@ -28,6 +28,8 @@ DEFAULT_LOCATION = "eastus"
 # A Unix socket's path holds 107 bytes (unix(7)), and HAProxy binds to a longer temporary name first.
 LONGEST_SOCKET_FOLDER = 70
 
+LOWEST_PORT = 10_240
+
 
 @dataclass(frozen=True)
 class Home:
@@ -159,11 +161,40 @@ class Secrets:
     storage_key: str
 
 
+def port_is_free(port: int) -> bool:
+    """Say whether a server could listen on this loopback port now."""
+    with socket.socket() as probe:
+        # As servers do: connections that have just ended are no hindrance.
+        probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        try:
+            probe.bind(("127.0.0.1", port))
+        except OSError:
+            return False
+        return True
+
+
 def free_port() -> int:
-    """Return a loopback port that nothing listens on now."""
+    """Return a loopback port that nothing listens on now, and that no outgoing connection will be given.
+
+    Ports are kept over restarts; one out of the kernel's ephemeral range could be any client's by then.
+    """
+    ephemeral = int(Path("/proc/sys/net/ipv4/ip_local_port_range").read_text().split()[0])
+    if ephemeral > LOWEST_PORT:
+        for _ in range(100):
+            port = LOWEST_PORT + secrets.randbelow(ephemeral - LOWEST_PORT)
+            if port_is_free(port):
+                return port
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
         return int(probe.getsockname()[1])
+
+
+def require_free_port(port: int, what: str) -> None:
+    """Raise PlaneError when something else listens on a port that was chosen earlier."""
+    if not port_is_free(port):
+        raise PlaneError(
+            f"127.0.0.1:{port}: in use, and it is the port of {what} since the first start; end what listens there"
+        )
 
 
 def load_settings(home: Home) -> Settings | None:

@@ -12,7 +12,7 @@ from typing import Any
 
 from azureml_local import tokens
 from azureml_local.exceptions import DeploymentError, InvalidRequestError
-from azureml_local.home import Home, Secrets, Settings
+from azureml_local.home import Home, Secrets, Settings, require_free_port
 from azureml_local.models.resource_ids import endpoint_id, workspace_id
 from azureml_local.models.store import Operation, Resource, Store
 from azureml_local.runtime.blobs import Blobs
@@ -141,8 +141,10 @@ class Plane:
         replaced = await self.deployments.roll(resource, resource.properties, resource.sku or {})
         resource.internal["serving"] = serving
         self.store.save()
-        if replaced is not None:
-            self._keep_task(self._drain(replaced))
+        if replaced is None:
+            self.deployments.tidy(resource)
+        else:
+            self._keep_task(self._replace(replaced, resource))
 
     async def _do_delete_deployment(self, operation: Operation) -> None:
         await self._cancel_others(operation)
@@ -177,13 +179,17 @@ class Plane:
             task.cancel()
         await asyncio.gather(*others, return_exceptions=True)
 
-    async def _drain(self, fleet: Fleet) -> None:
+    async def _replace(self, fleet: Fleet, resource: Resource) -> None:
         """Stop a replaced generation once the gateway's earlier configuration has no request left."""
         limit_sec = fleet.spec.max_queue_wait_sec + fleet.spec.request_timeout_sec + DRAIN_MARGIN_SEC
         deadline = asyncio.get_running_loop().time() + limit_sec
         while self.gateway.old_workers() > 0 and asyncio.get_running_loop().time() < deadline:
             await asyncio.sleep(0.1)
         await fleet.stop()
+        # A newer generation may be on its way by now; it tidies up when it serves.
+        busy = {operation.resource_id for operation in self.store.operations_in_progress()}
+        if resource.id not in busy and self.store.find(resource.id) is not None:
+            self.deployments.tidy(resource)
 
     def _keep_task(self, work: Awaitable[None]) -> None:
         async def run() -> None:
@@ -242,6 +248,8 @@ class Plane:
 
     async def restore(self) -> None:
         """Start again what served before, and resume what was in progress."""
+        for endpoint in self.endpoints():
+            require_free_port(self.store.port(endpoint.id), f"endpoint {endpoint.name}")
         await self.apply_gateway()
         serving = [
             deployment

@@ -19,7 +19,7 @@ from azureml_local.application import arm_application, identity_application
 from azureml_local.certificates import TlsFiles, ensure_tls
 from azureml_local.exceptions import PlaneError
 from azureml_local.files import write_json
-from azureml_local.home import Home, Secrets, Settings, load_secrets, load_settings
+from azureml_local.home import Home, Secrets, Settings, load_secrets, load_settings, require_free_port
 from azureml_local.models.store import Store
 from azureml_local.plane import Plane
 from azureml_local.processes import ProcessTable, identify
@@ -37,6 +37,7 @@ from azureml_local.telemetry.series import MetricStore
 LOGGER = logging.getLogger(__name__)
 
 GIB = 1024**3
+RESTORE_WAIT_SEC = 60.0
 
 
 class QuietServer(uvicorn.Server):
@@ -116,12 +117,17 @@ async def _start(
     await asyncio.gather(blob_service.start(), gateway.start())
     await asyncio.to_thread(blobs.make_container, DATASTORE_ACCOUNT, DATASTORE_CONTAINER)
 
-    stack.push_async_callback(plane.stop)
-    await plane.restore()
-    sampling = asyncio.create_task(_sample(plane, Sampler(metrics, lambda: _watched(plane), home.root)))
-    stack.push_async_callback(_cancel, sampling)
     await _serve(identity_application(plane), settings.identity_port, None, stack)
     await _serve(arm_application(plane), settings.arm_port, tls, stack)
+    stack.push_async_callback(plane.stop)
+    restoring = asyncio.create_task(plane.restore())
+    stack.push_async_callback(_cancel, restoring)
+    # A deployment that takes long to get ready, or never does, holds the rest up no longer than this.
+    done, _ = await asyncio.wait({restoring}, timeout=RESTORE_WAIT_SEC)
+    for task in done:
+        task.result()
+    sampling = asyncio.create_task(_sample(plane, Sampler(metrics, lambda: _watched(plane), home.root)))
+    stack.push_async_callback(_cancel, sampling)
 
 
 def _watched(plane: Plane) -> Iterator[Watched]:
@@ -169,15 +175,8 @@ def record_gateway(
 
 
 async def _serve(application: Starlette, port: int, tls: TlsFiles | None, stack: contextlib.AsyncExitStack) -> None:
-    listener = socket.socket(socket.AF_INET, socket.SOCK_STREAM)
-    listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-    try:
-        listener.bind(("127.0.0.1", port))
-    except OSError as error:
-        listener.close()
-        raise PlaneError(
-            f"127.0.0.1:{port}: {error.strerror}; end what listens there (the port was chosen on the first start)"
-        ) from error
+    require_free_port(port, "the control plane")
+    listener = socket.create_server(("127.0.0.1", port))
     stack.callback(listener.close)
     config = uvicorn.Config(
         application,

@@ -39,9 +39,17 @@ def _routes_of(kind: str) -> list[Route]:
     async def list_versions(request: Request) -> JSONResponse:
         plane = workspace_of(request)
         name, query = request.path_params["name"], request.query_params
-        found = plane.store.children(f"{plane.workspace_id}/{kind}/{name}/versions")
+        collection = f"{plane.workspace_id}/{kind}"
         if "hash" in query:
-            found = [entry for entry in found if _hash_of(entry) == query["hash"]]
+            # The SDK asks with a name that it has just made up: what it looks for is the content, under any name.
+            found = [
+                entry
+                for container in plane.store.children(collection)
+                for entry in plane.store.children(f"{container.id}/versions")
+                if _hash_of(entry) == query["hash"]
+            ]
+        else:
+            found = plane.store.children(f"{collection}/{name}/versions")
         if query.get("$orderBy", "").lower().startswith("createdtime desc"):
             found.reverse()
         if "$top" in query:

@@ -11,7 +11,7 @@ from pathlib import Path
 
 from azureml_local.certificates import TlsFiles
 from azureml_local.exceptions import PlaneError
-from azureml_local.home import Home, Settings
+from azureml_local.home import Home, Settings, require_free_port
 from azureml_local.runtime.children import Child, Children
 
 AZURITE_VARIABLE = "AZUREML_LOCAL_AZURITE"
@@ -70,6 +70,7 @@ async def start_azurite(
     executable: str, home: Home, settings: Settings, tls: TlsFiles, storage_key: str, children: Children
 ) -> Child:
     """Start Azurite and wait until it listens."""
+    require_free_port(settings.blob_port, "the blob service")
     child = await children.start(
         "blobs",
         [

@@ -146,7 +146,9 @@ class Blobs:
         self._client.close()
 
 
-def discard(folder: Path) -> None:
-    """Remove a folder that is no longer used, if it is there."""
-    if folder.exists():
-        shutil.rmtree(folder)
+def discard(path: Path) -> None:
+    """Remove a file or a folder that is no longer used, if it is there."""
+    if path.is_dir():
+        shutil.rmtree(path)
+    else:
+        path.unlink(missing_ok=True)

@@ -13,7 +13,7 @@ from pathlib import Path
 
 import httpx
 
-from azureml_local.exceptions import DeploymentError
+from azureml_local.exceptions import DeploymentError, PlaneError
 from azureml_local.files import make_private_dir
 from azureml_local.home import free_port
 from azureml_local.models.deployments import DeploymentSpec
@@ -152,6 +152,7 @@ class Fleet:
     ) -> None:
         generation = secrets.token_hex(4)
         self.spec = spec
+        self.files = files
         self.instances = [
             Instance(f"{spec.name}-{generation}-{number}", spec, files, children)
             for number in range(spec.instance_count)
@@ -190,12 +191,12 @@ class Fleet:
                     await self._changed()
                     started = time.monotonic()
                 await self._watch(instance)
-            except DeploymentError as error:
-                LOGGER.error("%s/%s: %s: %s", self.spec.endpoint_name, self.spec.name, instance.name, error.message)
-            was_ready, instance.ready = instance.ready, False
-            await instance.stop()
-            if was_ready:
+                # The gateway first: a server that is alive but stuck takes its time to end.
+                instance.ready = False
                 await self._changed()
+            except (DeploymentError, PlaneError) as error:
+                LOGGER.error("%s/%s: %s: %s", self.spec.endpoint_name, self.spec.name, instance.name, error)
+            await instance.stop()
             pause_sec = next_pause_sec(pause_sec, time.monotonic() - started)
             LOGGER.error("%s: ended; starting it again in %.1f s", instance.name, pause_sec)
             await asyncio.sleep(pause_sec)

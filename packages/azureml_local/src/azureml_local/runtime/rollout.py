@@ -73,11 +73,34 @@ class Rollouts:
             for line in files.environment.notes:
                 _note(stream, line)
         await fleet.start()
-        replaced = self.fleets.get(resource.id.lower())
-        self.fleets[resource.id.lower()] = fleet
+        key = resource.id.lower()
+        replaced = self.fleets.get(key)
+        self.fleets[key] = fleet
+        try:
+            await self._changed()
+        except BaseException:
+            if self.fleets.get(key) is fleet:
+                del self.fleets[key]
+            if replaced is not None:
+                self.fleets[key] = replaced
+            await fleet.stop()
+            raise
         fleet.keep()
-        await self._changed()
         return replaced
+
+    def tidy(self, resource: Resource) -> None:
+        """Remove what earlier generations of a deployment have left behind; the newest try's log stays."""
+        fleet = self.fleet(resource.id)
+        if fleet is None:
+            return
+        folder = self.folder(resource.id)
+        for content in folder.glob("content-*"):
+            if content not in fleet.files.app_root.parents:
+                discard(content)
+        for path in fleet.files.work_dir.iterdir():
+            current = any(path.name.startswith(f"{instance.name}.") for instance in fleet.instances)
+            if not current and str(path) != resource.internal.get("log"):
+                discard(path)
 
     async def _prepare(self, spec: DeploymentSpec, folder: Path, note: Callable[[str], None]) -> ServerFiles:
         environment_properties = self._asset(spec.environment_id).properties

@@ -42,6 +42,8 @@ class Service:
         while self.child is not None:
             started = time.monotonic()
             code = await self.child.wait()
+            # What it started may live on, and hold its ports.
+            await self.child.stop(grace_sec=0)
             pause_sec = next_pause_sec(pause_sec, time.monotonic() - started)
             LOGGER.error("%s ended with status %s; starting it again in %.1f s", self.name, code, pause_sec)
             await asyncio.sleep(pause_sec)
