@@ -12,6 +12,8 @@ EXAMPLE ?= digits
 TOOLS := .venv/tools
 OLIVE := .venv/olive
 TORCH := torch==2.13.0
+# The demo's control plane; the tests have their own, and share its Azurite and its scoring environments.
+PLANE := .azureml_local
 # The tools and the local control plane share one environment; the optimizer conflicts with it and has its own;
 # the third, for serving, is built by the local control plane from the deployment's conda.yml.
 SHARED := schemas packages/aml_tool_core
@@ -34,9 +36,10 @@ demo: setup  ## run the whole chain on an example and print one table (EXAMPLE=d
 	@$(TOOLS)/bin/python job-templates/chain.py $(EXAMPLE) --olive_python $(OLIVE)/bin/python
 
 .PHONY: test
-test: setup  ## run all tests: unit, contract and end to end
+test: setup $(PLANE)/azurite  ## run all tests: unit, contract and end to end
 	$(OLIVE)/bin/python -m pytest tests/contract/aml_olive_optimizer
-	$(TOOLS)/bin/python -m pytest tests --ignore tests/contract/aml_olive_optimizer --ignore tests/bench
+	AZUREML_LOCAL_AZURITE=$(CURDIR)/$(PLANE)/azurite AZUREML_LOCAL_ENV_CACHE=$(CURDIR)/$(PLANE)/environments \
+		$(TOOLS)/bin/python -m pytest tests --ignore tests/contract/aml_olive_optimizer --ignore tests/bench --ignore tests/by_image
 
 .PHONY: lint
 lint: $(TOOLS)/.ready  ## check style and types
@@ -84,6 +87,11 @@ $(OLIVE)/.ready: images/aml_olive_optimizer/requirements.lock $(addsuffix /pypro
 # Locks are made for the images' Python; wheels of later ones are among the hashes. The tools' locks keep to the base
 # image's versions, because they are installed over it.
 LOCKS := tests/requirements $(sort $(basename $(wildcard images/*/*.in)))
+# Starting it once installs Azurite.
+$(PLANE)/azurite: $(TOOLS)/.ready
+	$(TOOLS)/bin/azureml-local up --home $(PLANE) && $(TOOLS)/bin/azureml-local down --home $(PLANE)
+	touch $@
+
 .PHONY: lock
 lock:  ## resolve every lock anew from the ranges in the pyproject files (needs PyTorch CPU wheels, see README)
 	$(PYTHON) -m venv .venv/lock
