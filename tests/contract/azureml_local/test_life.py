@@ -2,16 +2,23 @@
 
 from __future__ import annotations
 
+import concurrent.futures
 import json
 import os
 import signal
+import socket
 import stat
+import subprocess
+import sys
 import time
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import httpx
 import psutil
 import pytest
+from azure.core.exceptions import ResourceNotFoundError
 
 
 def owned(home: Path) -> list[psutil.Process]:
@@ -128,3 +135,103 @@ def test_a_missing_azurite_is_named(plane: Any, tmp_path: Path) -> None:
     assert done.returncode == 1
     assert done.stderr.count("\n") == 1 and "--azurite" in done.stderr
     assert os.listdir(tmp_path) == ["home"]
+
+
+SLOW = """\
+import time
+
+
+def init():
+    time.sleep(4)
+
+
+def run(raw):
+    return "slow but there"
+"""
+
+
+def test_what_was_in_progress_is_resumed(plane: Any, cloud: Any) -> None:
+    """The supervisor is killed while a deployment gets ready; the next start brings the deployment to its end."""
+    (cloud.sources / "code" / "slow.py").write_text(SLOW)
+    cloud.endpoint("slow-ep")
+    with concurrent.futures.ThreadPoolExecutor(1) as pool:
+        # Its polling breaks off when the control plane goes; what counts is what the next one says.
+        waiting = pool.submit(cloud.deploy, "slow-ep", "blue", script="slow.py")
+        wait_for(lambda: state_of(cloud, "slow-ep", "blue") == "Creating")
+        psutil.Process(supervisor_pid(plane.home)).send_signal(signal.SIGKILL)
+        plane.command("up")
+        wait_for(lambda: state_of(cloud, "slow-ep", "blue") == "Succeeded")
+        concurrent.futures.wait([waiting], timeout=120)
+    assert cloud.target("slow-ep").score(deployment="blue").json() == "slow but there"
+    cloud.delete("slow-ep")
+
+
+@pytest.mark.parametrize("name", ["haproxy", "node"])
+def test_services_that_die_are_started_again(plane: Any, cloud: Any, shared: Any, name: str) -> None:
+    victim = next(
+        process
+        for process in owned(plane.home)
+        if process.name() == name and process.ppid() == supervisor_pid(plane.home)
+    )
+    victim.kill()
+    wait_for(lambda: any(p.name() == name and p.pid != victim.pid for p in owned(plane.home)))
+    if name == "haproxy":
+        wait_for(lambda: scores(shared))
+    else:
+        secrets = json.loads((plane.home / "settings.json").read_text())
+        wait_for(lambda: listens(secrets["blob_port"]))
+
+
+def wait_for(condition: Callable[[], bool], limit_sec: float = 60) -> None:
+    deadline = time.monotonic() + limit_sec
+    while not condition():
+        assert time.monotonic() < deadline, "not in time"
+        time.sleep(0.1)
+
+
+def state_of(cloud: Any, endpoint: str, deployment: str) -> str | None:
+    try:
+        return str(cloud.client.online_deployments.get(deployment, endpoint).provisioning_state)
+    except ResourceNotFoundError:
+        return None
+
+
+def scores(target: Any) -> bool:
+    try:
+        return bool(target.score().status_code == 200)
+    except httpx.ConnectError:
+        return False
+
+
+def listens(port: int) -> bool:
+    with socket.socket() as probe:
+        return probe.connect_ex(("127.0.0.1", port)) == 0
+
+
+def test_a_taken_port_is_named(plane: Any, tmp_path: Path) -> None:
+    """Ports are kept; one that somebody else has by now is an error that names it, and nothing is left running."""
+    elsewhere = type(plane)(tmp_path / "home", {})
+    elsewhere.command("up")
+    elsewhere.command("down")
+    port = json.loads((tmp_path / "home" / "settings.json").read_text())["arm_port"]
+    with socket.create_server(("127.0.0.1", port)):
+        done = elsewhere.command("up", check=False)
+    assert done.returncode == 1
+    assert done.stderr.count("\n") == 1 and str(port) in done.stderr
+    wait_for(lambda: owned(tmp_path / "home") == [], 20)
+
+
+def test_in_the_foreground_it_ends_with_a_signal(plane: Any, tmp_path: Path) -> None:
+    home = tmp_path / "home"
+    process = subprocess.Popen(
+        [sys.executable, "-m", "azureml_local", "up", "--foreground", "--home", str(home)],
+        stdout=subprocess.DEVNULL,
+        stderr=subprocess.PIPE,
+        text=True,
+    )
+    elsewhere = type(plane)(home, {})
+    wait_for(lambda: elsewhere.command("status", check=False).returncode == 0)
+    process.send_signal(signal.SIGINT)
+    assert process.wait(30) == 0
+    assert owned(home) == []
+    assert elsewhere.command("status", check=False).returncode == 1

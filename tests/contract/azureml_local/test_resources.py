@@ -83,7 +83,7 @@ def test_a_crash_in_init_fails_the_deployment_and_leaves_its_log(cloud: Any) -> 
     cloud.endpoint("init-ep")
     with pytest.raises(HttpResponseError, match="crashed or terminated") as caught:
         cloud.deploy("init-ep", "blue", script="crash.py")
-    assert caught.value.error.code == "ResourceNotReady"
+    assert caught.value.error is not None and caught.value.error.code == "ResourceNotReady"
     deployment = cloud.client.online_deployments.get("blue", "init-ep")
     assert deployment.provisioning_state == "Failed"
     assert "no weights today" in cloud.client.online_deployments.get_logs("blue", "init-ep", lines=100)
@@ -112,7 +112,7 @@ def test_an_environment_that_cannot_be_built_fails_with_pips_words(cloud: Any) -
     conda = "dependencies:\n- pip:\n  - azureml-inference-server-http==0.0.0.404\n"
     with pytest.raises(HttpResponseError, match="No matching distribution") as caught:
         cloud.deploy("build-ep", "blue", conda=conda)
-    assert caught.value.error.code == "EnvironmentBuildFailed"
+    assert caught.value.error is not None and caught.value.error.code == "EnvironmentBuildFailed"
     assert "No matching distribution" in cloud.client.online_deployments.get_logs("blue", "build-ep", lines=20)
     cloud.delete("build-ep")
 

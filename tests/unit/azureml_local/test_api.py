@@ -73,7 +73,7 @@ def test_tokens_that_are_refused(plane: Plane, api: TestClient) -> None:
         answer = api.get(plane.workspace_id, headers={"Authorization": f"Bearer {token}"})
         assert error_of(answer) == (401, code)
         assert "WWW-Authenticate" in answer.headers
-    unsigned = jwt.encode({"aud": url, "exp": now + 60}, None, algorithm="none")
+    unsigned = jwt.encode({"aud": url, "exp": now + 60}, "", algorithm="none")
     assert api.get(plane.workspace_id, headers={"Authorization": f"Bearer {unsigned}"}).status_code == 401
 
 
