@@ -8,6 +8,7 @@ import shutil
 import signal
 import subprocess
 import sys
+import sysconfig
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta, timezone
@@ -24,6 +25,7 @@ from cryptography.x509.oid import NameOID
 
 SERVER = Path(__file__).parent / "scoring_server.py"
 RUN_LIMIT_SEC = 60.0
+SEARCHED = os.pathsep.join([sysconfig.get_path("scripts"), os.environ["PATH"]])
 
 
 @dataclass
@@ -150,6 +152,8 @@ class Case:
 # The smallest configuration of each profiler that runs quickly, and the binary that it needs.
 PROFILERS = {
     "aml_wrk_profiler": ({"duration_sec": 1, "connections": 2}, "wrk"),
+    "aml_wrk2_profiler": ({"duration_sec": 2, "connections": 4, "target_rps": 200}, "metronome"),
+    "aml_labench_profiler": ({"duration_sec": 2, "clients": 4, "target_rps": 200}, "metronome"),
 }
 
 
@@ -162,7 +166,7 @@ def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
 def case(request: pytest.FixtureRequest, tmp_path: Path) -> Case:
     """A run of each profiler in turn, with a target that is yet to be set."""
     config, binary = PROFILERS[request.param]
-    assert shutil.which(binary), f"{binary} is not on PATH; the tests of {request.param} need it"
+    assert shutil.which(binary, path=SEARCHED), f"{binary} is not on PATH; the tests of {request.param} need it"
     return Case(
         tool=request.param,
         folder=tmp_path,

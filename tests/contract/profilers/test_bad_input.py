@@ -108,7 +108,7 @@ def test_the_configurations_payload_is_not_json(case: Case) -> None:
     [
         (
             {},
-            "target.json: /deployment_settings: names no target; give scoring_uri, or endpoint_name and deployment_name",
+            "target.json: /deployment_settings: names no target; give scoring_uri, or endpoint_name and",
         ),
         ({"endpoint_name": "e"}, "target.json: /deployment_settings: names no target"),
         ({"scoring_uri": "ftp://x/"}, "target.json: /deployment_settings/scoring_uri: "),

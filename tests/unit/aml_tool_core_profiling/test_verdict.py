@@ -47,7 +47,7 @@ def test_a_closed_loop_is_explained() -> None:
             replace(GOOD, errors=Errors(read=1, timeout=30, status={})),
             "1.0% of the requests failed (read: 1, timeout: 30)",
         ),
-        (replace(GOOD, generator=Generator(29, 96.6)), "the load generator used 97 % of its 1 thread(s)"),
+        (replace(GOOD, generator=Generator(29, 96.6)), "its 1 thread(s) ran 97 % of the time and waited"),
         (
             replace(GOOD, latency=Histogram.of([(1, 298)])),
             "298 requests were measured, too few for p99, which needs 299",

@@ -11,7 +11,8 @@ from aml_tool_core import ToolError
 from aml_tool_core.profiling import Artifacts, Load, LoadModel, Plan
 from aml_tool_core.profiling.payload import Payload
 from aml_tool_core.profiling.target import target_of
-from aml_wrk_profiler.wrk import command, parse, usable_threads
+from aml_tool_core.profiling.wrk_script import usable_threads
+from aml_wrk_profiler.wrk import command, parse
 
 FOLDER = Path("/private")
 

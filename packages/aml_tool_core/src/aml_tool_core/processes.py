@@ -10,6 +10,7 @@ import subprocess
 import sysconfig
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from pathlib import Path
 from typing import IO
 
 from aml_tool_core.errors import ToolError
@@ -37,6 +38,7 @@ def running(
     stdout: int | IO[bytes] | None = subprocess.PIPE,
     stderr: int | IO[bytes] | None = subprocess.PIPE,
     env: Mapping[str, str] | None = None,
+    cwd: Path | None = None,
 ) -> Iterator[subprocess.Popen[bytes]]:
     """Start a command in a process group of its own and yield it; on the way out, however that happens, it is gone.
 
@@ -49,6 +51,7 @@ def running(
         stdout=stdout,
         stderr=stderr,
         env=None if env is None else dict(env),
+        cwd=cwd,
         start_new_session=True,
         preexec_fn=_die_with_parent,
     )

@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 from aml_tool_core.errors import ToolError
-from aml_tool_core.profiling import Artifacts, Command, Engine, Generator, Histogram, Load, Plan, Result, wrk_script
+from aml_tool_core.profiling import Artifacts, Command, Engine, Histogram, Plan, Result, wrk_script
 
 
 def command(plan: Plan, folder: Path) -> Command:
@@ -13,13 +13,13 @@ def command(plan: Plan, folder: Path) -> Command:
     load = plan.load
     return Command(
         arguments=(
-            "--threads", str(usable_threads(load)),
+            "--threads", str(wrk_script.usable_threads(load)),
             "--connections", str(load.connections),
             "--duration", f"{load.duration_sec}s",
             "--timeout", f"{load.timeout_sec:.0f}s",
             "--script", str(folder / wrk_script.SCRIPT_FILE),
             f"{plan.target.origin}/",
-            "--", *wrk_script.script_arguments(folder, usable_threads(load)),
+            "--", *wrk_script.script_arguments(folder, wrk_script.usable_threads(load)),
         ),
         files=wrk_script.request_files(plan.target, plan.payload, plan.user_agent),
     )  # fmt: skip
@@ -38,7 +38,7 @@ def parse(plan: Plan, artifacts: Artifacts) -> Result:
             f"wrk: {in_time} requests were answered in time but its histogram holds {latency.total}; "
             "this wrk counts in another way than 4.1 and 4.2 do, use one of these"
         )
-    threads = usable_threads(load)
+    threads = wrk_script.usable_threads(load)
     return Result(
         duration_sec=output.duration_us / 1e6,
         sent=output.sent,
@@ -49,29 +49,9 @@ def parse(plan: Plan, artifacts: Artifacts) -> Result:
         bytes_written=output.bytes_written,
         latency=latency,
         timeline=wrk_script.timeline(output, load.duration_sec),
-        generator=Generator(artifacts.cpu_sec, 100 * artifacts.cpu_sec / (output.duration_us / 1e6 * threads)),
-        notes=_notes(plan, threads),
+        generator=wrk_script.generator(output, artifacts, threads),
+        notes=wrk_script.notes(plan, threads, "wrk"),
     )
-
-
-def usable_threads(load: Load) -> int:
-    """Return the most threads, up to what was asked for, that share the connections evenly; wrk drops a remainder."""
-    return next(threads for threads in range(load.threads, 0, -1) if load.connections % threads == 0)
-
-
-def _notes(plan: Plan, threads: int) -> tuple[str, ...]:
-    notes = []
-    if threads != plan.load.threads:
-        notes.append(
-            f"{threads} thread(s) were used instead of {plan.load.threads}: wrk opens the same number of connections "
-            f"in each, and {plan.load.connections} are to be open"
-        )
-    if plan.target.parts.scheme == "https":
-        notes.append(
-            "wrk does not verify TLS certificates; the target's was verified once, before the run, on a connection of "
-            "its own"
-        )
-    return tuple(notes)
 
 
 WRK = Engine(

@@ -42,23 +42,30 @@ class Plan:
     load: Load
     user_agent: str
     ca_file: str | None = None
+    config_source: str = "config"  # the files that errors name
+    target_source: str = "target"
 
 
 @dataclass(frozen=True)
 class Command:
-    """A native command: arguments without the binary, and the files it reads, by name in its private folder."""
+    """A native command: arguments without the binary, and the files it reads, by name in its private folder.
+
+    It runs in that folder. `env` is added to the environment; like the arguments it holds no secrets.
+    """
 
     arguments: tuple[str, ...]
     files: Mapping[str, bytes] = field(default_factory=dict, repr=False)
+    env: Mapping[str, str] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)
 class Artifacts:
-    """What a native command left behind: its output and the files that it wrote, by name."""
+    """What a native command left behind: its output and the files that it wrote, by their path in its folder."""
 
     stdout: str
     files: Mapping[str, str]
     cpu_sec: float
+    run_queue_wait_sec: float | None = None  # runnable while others had the CPU; None where the kernel does not tell
 
 
 @dataclass(frozen=True)
@@ -68,7 +75,7 @@ class Engine:
     name: str
     binary: str
     remedy: str  # what to do where the binary is not on PATH
-    version_arguments: tuple[str, ...]
+    version_arguments: tuple[str, ...] | None  # None where it cannot be asked
     version_pattern: str  # its first group is the version in the output of version_arguments
     command: Callable[[Plan, Path], Command]
     parse: Callable[[Plan, Artifacts], Result]
@@ -88,6 +95,8 @@ class Installed:
 def installed(engine: Engine) -> Installed:
     """Find the engine's binary and ask its version. Raises ToolError where it is not there."""
     path = processes.find(engine.binary, engine.remedy)
+    if engine.version_arguments is None:
+        return Installed(engine, path, "unknown")
     asked = subprocess.run(
         [path, *engine.version_arguments], capture_output=True, text=True, errors="replace", timeout=30, check=False
     )
@@ -108,10 +117,13 @@ def run(tool: Installed, plan: Plan) -> Result:
         before = resource.getrusage(resource.RUSAGE_CHILDREN)
         with (
             open(folder / "stdout", "w+b") as stdout,
-            processes.running([tool.path, *command.arguments], stdout=stdout) as process,
+            processes.running(
+                [tool.path, *command.arguments], stdout=stdout, env=os.environ | command.env, cwd=folder
+            ) as process,
             _lines_read(process.stderr, engine.progress, ticker) as last_lines,
         ):
-            code = _wait(process, plan.load, ticker, engine.name)
+            waits = RunQueueWait(process.pid)
+            code = _wait(process, plan.load, ticker, waits, engine.name)
         after = resource.getrusage(resource.RUSAGE_CHILDREN)
         if code not in engine.succeeds_with:
             raise ToolError(f"{engine.name} on {plan.target.origin}: {_failure(code, last_lines)}")
@@ -120,13 +132,31 @@ def run(tool: Installed, plan: Plan) -> Result:
             Artifacts(
                 stdout=(folder / "stdout").read_text("utf-8", "replace"),
                 files={
-                    path.name: path.read_text("utf-8", "replace")
-                    for path in sorted(folder.iterdir())
-                    if path.is_file() and path.name not in given
+                    name: path.read_text("utf-8", "replace")
+                    for path in sorted(folder.rglob("*"))
+                    if path.is_file() and (name := path.relative_to(folder).as_posix()) not in given
                 },
                 cpu_sec=after.ru_utime + after.ru_stime - before.ru_utime - before.ru_stime,
+                run_queue_wait_sec=waits.sec,
             ),
         )
+
+
+class RunQueueWait:
+    """How long the threads of a process could have run while others had the CPU (Linux' schedstat), as last seen."""
+
+    def __init__(self, pid: int) -> None:
+        self._tasks = Path(f"/proc/{pid}/task")
+        self.sec: float | None = None
+
+    def sample(self) -> None:
+        """Look now; a thread that has ended is remembered with what it had when last seen."""
+        try:
+            # Second figure: nanoseconds on the run queue (Documentation/scheduler/sched-stats.rst).
+            waited = [int((task / "schedstat").read_text().split()[1]) for task in self._tasks.iterdir()]
+        except (OSError, IndexError):
+            return  # the process ended just now, or the kernel keeps no such figures
+        self.sec = max(self.sec or 0.0, sum(waited) / 1e9)
 
 
 def _write_private(path: Path, content: bytes) -> None:
@@ -134,13 +164,14 @@ def _write_private(path: Path, content: bytes) -> None:
         file.write(content)
 
 
-def _wait(process: subprocess.Popen[bytes], load: Load, ticker: Ticker, name: str) -> int:
+def _wait(process: subprocess.Popen[bytes], load: Load, ticker: Ticker, waits: RunQueueWait, name: str) -> int:
     limit_sec = load.warmup_sec + load.duration_sec + load.timeout_sec + _OVERTIME_SEC
     deadline = time.monotonic() + limit_sec
     while (code := process.poll()) is None:
         if time.monotonic() > deadline:
             raise ToolError(f"{name}: still running after {limit_sec:.0f} s; ended it, no report is written")
         ticker.tick()
+        waits.sample()
         time.sleep(_POLL_SEC)
     return code
 

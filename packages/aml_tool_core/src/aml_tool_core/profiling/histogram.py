@@ -34,18 +34,25 @@ class Percentile:
 
 @dataclass(frozen=True)
 class Histogram:
-    """Counts by value: (microseconds, how many), ascending, no value twice, no count of 0."""
+    """Counts by value: (microseconds, how many), ascending, no value twice, no count of 0.
+
+    Mean and standard deviation follow from the counts, unless the engine kept exact ones.
+    """
 
     counts: tuple[tuple[int, int], ...]
+    exact_mean_us: float | None = None
+    exact_stdev_us: float | None = None
 
     @staticmethod
-    def of(pairs: Iterable[tuple[int, int]]) -> Histogram:
+    def of(
+        pairs: Iterable[tuple[int, int]], *, mean_us: float | None = None, stdev_us: float | None = None
+    ) -> Histogram:
         """Return the histogram of (microseconds, count) pairs in any order."""
         summed: dict[int, int] = {}
         for value_us, count in pairs:
             if count:
                 summed[value_us] = summed.get(value_us, 0) + count
-        return Histogram(tuple(sorted(summed.items())))
+        return Histogram(tuple(sorted(summed.items())), mean_us, stdev_us)
 
     @cached_property
     def total(self) -> int:
@@ -55,11 +62,15 @@ class Histogram:
     @cached_property
     def mean_us(self) -> float:
         """The mean; there must be an observation."""
+        if self.exact_mean_us is not None:
+            return self.exact_mean_us
         return sum(value * count for value, count in self.counts) / self.total
 
     @cached_property
     def stdev_us(self) -> float:
-        """The sample's standard deviation; 0 for one observation."""
+        """The standard deviation; 0 for one observation."""
+        if self.exact_stdev_us is not None:
+            return self.exact_stdev_us
         if self.total < 2:
             return 0.0
         return math.sqrt(sum(count * (value - self.mean_us) ** 2 for value, count in self.counts) / (self.total - 1))

@@ -91,7 +91,8 @@ def run(profiler: Profiler, job: Job) -> None:
     )
     load = loads.load_of(profiler.model, config, connections, config_source)
     engine = engines.installed(profiler.engines[config.get("engine", next(iter(profiler.engines)))])
-    plan = Plan(target, payload, load, f"{profiler.name}/{profiler.version}", reach.ca_file())
+    user_agent = f"{profiler.name}/{profiler.version}"
+    plan = Plan(target, payload, load, user_agent, reach.ca_file(), config_source, target_source)
     reach.check(target)
 
     log.info(

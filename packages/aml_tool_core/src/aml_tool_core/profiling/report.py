@@ -149,10 +149,13 @@ def _result(result: Result) -> dict[str, Any]:
     if result.schedule is not None:
         document["schedule"] = _schedule(result.schedule)
     if result.generator is not None:
-        document["generator"] = {
-            "cpu_sec": result.generator.cpu_sec,
-            "cpu_percent_of_threads": result.generator.cpu_percent_of_threads,
-        }
+        document["generator"] = _without_none(
+            {
+                "cpu_sec": result.generator.cpu_sec,
+                "cpu_percent_of_threads": result.generator.cpu_percent_of_threads,
+                "run_queue_wait_percent": result.generator.run_queue_wait_percent,
+            }
+        )
     return _without_none(document)
 
 
@@ -198,6 +201,7 @@ def _schedule(schedule: Schedule) -> dict[str, Any]:
             "timely_sends_percent": schedule.timely_sends_percent,
             "late": schedule.late,
             "missed": schedule.missed,
+            "late_busy": schedule.late_busy,
             "max_delay_ms": schedule.max_delay_ms,
         }
     )

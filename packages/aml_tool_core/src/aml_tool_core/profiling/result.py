@@ -41,6 +41,7 @@ class Schedule:
     late: int
     missed: int
     max_delay_ms: float | None = None
+    late_busy: int | None = None  # of the late: because every connection still waited for an answer
 
 
 @dataclass(frozen=True)
@@ -60,6 +61,7 @@ class Generator:
 
     cpu_sec: float
     cpu_percent_of_threads: float
+    run_queue_wait_percent: float | None = None  # of its threads' time: could have run, but others had the CPU
 
 
 @dataclass(frozen=True)

@@ -6,12 +6,13 @@ import math
 from dataclasses import dataclass
 
 from aml_tool_core.profiling.load import Load, LoadModel
-from aml_tool_core.profiling.result import Result
+from aml_tool_core.profiling.result import Result, Schedule
 
 TIMELY_PERCENT = 99.9
 RATE_SHORTFALL = 0.01
 FAILED_SHARE = 0.01
 CPU_PERCENT = 95.0
+WAIT_PERCENT = 5.0
 P99_REQUESTS = 299  # ln 0.05 / ln 0.99, rounded up
 
 
@@ -30,13 +31,14 @@ class Verdict:
 
 def judge(load: Load, result: Result) -> Verdict:
     """Hold a result against the rules."""
-    reasons = [*_schedule_reasons(load, result), *_failure_reasons(result), *_generator_reasons(load, result)]
+    reasons = [*_failure_reasons(result), *_schedule_reasons(load, result), *_generator_reasons(load, result)]
     if result.latency.total < P99_REQUESTS:
         reasons.append(
             f"{result.latency.total} requests were measured, too few for p99, which needs {P99_REQUESTS}; "
             "let the run last longer"
         )
-    return Verdict(tuple(reasons), (*_load_notes(load), *_refusal_notes(result), *result.notes))
+    notes = (*_load_notes(load), *_refusal_notes(result), *_timeout_notes(load, result), *_generator_notes(result))
+    return Verdict(tuple(reasons), (*notes, *result.notes))
 
 
 def clients_needed(target_rps: float, service_time_sec: float) -> int:
@@ -49,7 +51,7 @@ def _schedule_reasons(load: Load, result: Result) -> list[str]:
     reasons = []
     if schedule is not None and schedule.timely_sends_percent < TIMELY_PERCENT:
         reasons.append(
-            f"{schedule.timely_sends_percent:.2f} % of the requests were sent on time ({schedule.late} late, "
+            f"{schedule.timely_sends_percent:.2f} % of the requests were sent on time ({_late(schedule)}, "
             f"{schedule.missed} never), less than {TIMELY_PERCENT} %"
         )
     if target_rps is not None and result.requests_per_sec < target_rps * (1 - RATE_SHORTFALL):
@@ -60,6 +62,13 @@ def _schedule_reasons(load: Load, result: Result) -> list[str]:
     if reasons and target_rps is not None:
         reasons += _too_few_connections(load, target_rps, result)
     return reasons
+
+
+def _late(schedule: Schedule) -> str:
+    if schedule.late_busy is None:
+        return f"{schedule.late} late"
+    own = schedule.late - schedule.late_busy
+    return f"{schedule.late_busy} late because every connection was busy, {own} by the load generator's own fault"
 
 
 def _too_few_connections(load: Load, target_rps: float, result: Result) -> list[str]:
@@ -94,12 +103,32 @@ def _kinds(result: Result) -> str:
 
 def _generator_reasons(load: Load, result: Result) -> list[str]:
     generator = result.generator
-    if generator is None or generator.cpu_percent_of_threads < CPU_PERCENT:
+    if generator is None:
+        return []
+    waited = generator.run_queue_wait_percent or 0.0
+    if generator.cpu_percent_of_threads + waited < CPU_PERCENT:
         return []
     return [
-        f"the load generator used {generator.cpu_percent_of_threads:.0f} % of its {load.threads} thread(s): it, not "
-        "the target, may be what was measured; give it more threads or cores"
+        f"the load generator ran out of CPU: its {load.threads} thread(s) ran {generator.cpu_percent_of_threads:.0f} % "
+        f"of the time and waited for a core {waited:.0f} %, so it, not the target, may be what was measured; give it "
+        "more threads or cores"
     ]
+
+
+def _timeout_notes(load: Load, result: Result) -> list[str]:
+    if not result.errors.timeout:
+        return []
+    return [
+        f"{result.errors.timeout} requests took longer than the timeout of {load.timeout_sec:g} s; the percentiles are "
+        "of the others"
+    ]
+
+
+def _generator_notes(result: Result) -> list[str]:
+    waited = None if result.generator is None else result.generator.run_queue_wait_percent
+    if waited is None or waited < WAIT_PERCENT:
+        return []
+    return [f"the load generator waited for a core {waited:.0f} % of the time; a part of the latencies may be that"]
 
 
 def _load_notes(load: Load) -> list[str]:

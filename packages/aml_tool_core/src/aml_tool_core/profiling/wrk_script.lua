@@ -16,11 +16,22 @@ function setup(thread)
   threads[#threads + 1] = thread
 end
 
--- A thread's state. What done() reads must be global.
-status, answers, failures = {}, {}, {}
-sent, bytes_written = 0, 0
+-- A thread's state. What done() reads must be global, and a plain number: wrk2 garbles tables that it hands over. So there
+-- is one global per status code and per second, named by these.
+local function names_of(prefix)
+  return setmetatable({}, { __index = function(names, number)
+    names[number] = prefix .. number
+    return names[number]
+  end })
+end
+local STATUS, ANSWERS, FAILURES = names_of("status_"), names_of("answers_"), names_of("failures_")
+sent, bytes_written, last_second = 0, 0, -1
 local requests, position, checked, started = {}, 1, false, nil
 local time = ffi.new("aml_timespec")
+
+local function count(name)
+  _G[name] = (_G[name] or 0) + 1
+end
 
 local function now_sec()
   ffi.C.clock_gettime(CLOCK_MONOTONIC, time)
@@ -58,30 +69,38 @@ function request()
 end
 
 function response(code)
-  status[code] = (status[code] or 0) + 1
-  local second = math.floor(now_sec() - started)
-  answers[second] = (answers[second] or 0) + 1
+  count(STATUS[code])
+  last_second = math.floor(now_sec() - started)
+  count(ANSWERS[last_second])
   if code < 200 or code > 299 then
-    failures[second] = (failures[second] or 0) + 1
+    count(FAILURES[last_second])
   end
 end
 
-local function add(into, counts)
-  for key, count in pairs(counts) do
-    into[key] = (into[key] or 0) + count
+local function total(name)
+  local sum = 0
+  for _, thread in ipairs(threads) do
+    sum = sum + (thread:get(name) or 0)
   end
+  return sum
 end
 
-local function object(counts)
+local function object(names, first, last)
   local fields = {}
-  for key, count in pairs(counts) do
-    fields[#fields + 1] = string.format('"%d": %d', key, count)
+  for number = first, last do
+    local sum = total(names[number])
+    if sum > 0 then
+      fields[#fields + 1] = string.format('"%d": %d', number, sum)
+    end
   end
   return "{" .. table.concat(fields, ", ") .. "}"
 end
 
 local function histogram(latency)
   local pairs_ = {}
+  if not getmetatable(latency).__call then  -- wrk2's cannot be asked; it prints its histograms instead
+    return "[]"
+  end
   for i = 1, #latency do
     local value, count = latency(i)
     pairs_[i] = string.format("[%d, %d]", value, count)
@@ -90,13 +109,9 @@ local function histogram(latency)
 end
 
 function done(summary, latency)
-  local all = { status = {}, answers = {}, failures = {}, sent = 0, bytes_written = 0 }
+  local last = -1
   for _, thread in ipairs(threads) do
-    add(all.status, thread:get("status"))
-    add(all.answers, thread:get("answers"))
-    add(all.failures, thread:get("failures"))
-    all.sent = all.sent + thread:get("sent")
-    all.bytes_written = all.bytes_written + thread:get("bytes_written")
+    last = math.max(last, thread:get("last_second"))
   end
   local errors = summary.errors
   local file = assert(io.open(threads[1]:get("output_path"), "w"))
@@ -104,8 +119,8 @@ function done(summary, latency)
     '{"duration_us": %d, "requests": %d, "bytes": %d, "sent": %d, "bytes_written": %d, '
       .. '"errors": {"connect": %d, "read": %d, "write": %d, "status": %d, "timeout": %d}, '
       .. '"status": %s, "answers": %s, "failures": %s, "latency_us": %s}\n',
-    summary.duration, summary.requests, summary.bytes, all.sent, all.bytes_written,
+    summary.duration, summary.requests, summary.bytes, total("sent"), total("bytes_written"),
     errors.connect, errors.read, errors.write, errors.status, errors.timeout,
-    object(all.status), object(all.answers), object(all.failures), histogram(latency)))
+    object(STATUS, 100, 999), object(ANSWERS, 0, last), object(FAILURES, 0, last), histogram(latency)))
   file:close()
 end

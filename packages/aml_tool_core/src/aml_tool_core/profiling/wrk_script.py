@@ -9,8 +9,10 @@ from importlib.resources import files
 from pathlib import Path
 
 from aml_tool_core.errors import ToolError
+from aml_tool_core.profiling.engine import Artifacts, Plan
+from aml_tool_core.profiling.load import Load
 from aml_tool_core.profiling.payload import JSON_TYPE, Payload
-from aml_tool_core.profiling.result import Errors, Second
+from aml_tool_core.profiling.result import Errors, Generator, Second
 from aml_tool_core.profiling.target import Target
 
 SCRIPT_FILE = "profiler.lua"
@@ -88,10 +90,14 @@ def read(text: str | None, engine: str) -> Output:
         raise ToolError(f"{engine}: its result cannot be read: {error!r}") from None
 
 
+def good(output: Output) -> int:
+    """Return the answers that were 2xx."""
+    return sum(count for code, count in output.status.items() if 200 <= code <= 299)
+
+
 def succeeded(output: Output) -> int:
-    """Return the answers that were 2xx and in time."""
-    good = sum(count for code, count in output.status.items() if 200 <= code <= 299)
-    return max(0, good - output.errors["timeout"])
+    """Return the answers that were 2xx and in time (wrk; wrk2 counts timeouts otherwise)."""
+    return max(0, good(output) - output.errors["timeout"])
 
 
 def errors(output: Output) -> Errors:
@@ -103,6 +109,38 @@ def errors(output: Output) -> Errors:
         timeout=output.errors["timeout"],
         status={code: count for code, count in output.status.items() if not 200 <= code <= 299},
     )
+
+
+def generator(output: Output, artifacts: Artifacts, threads: int) -> Generator:
+    """Return what the generator used, as a share of what its threads could."""
+    threads_sec = output.duration_us / 1e6 * threads
+    waited_sec = artifacts.run_queue_wait_sec
+    return Generator(
+        cpu_sec=artifacts.cpu_sec,
+        cpu_percent_of_threads=100 * artifacts.cpu_sec / threads_sec,
+        run_queue_wait_percent=None if waited_sec is None else 100 * waited_sec / threads_sec,
+    )
+
+
+def usable_threads(load: Load) -> int:
+    """Return the most threads, up to what was asked for, that share the connections evenly; wrk drops a remainder."""
+    return next(threads for threads in range(load.threads, 0, -1) if load.connections % threads == 0)
+
+
+def notes(plan: Plan, threads: int, engine: str) -> tuple[str, ...]:
+    """Return what wrk and its kin do otherwise than asked, in words."""
+    said = []
+    if threads != plan.load.threads:
+        said.append(
+            f"{threads} thread(s) were used instead of {plan.load.threads}: {engine} opens the same number of "
+            f"connections in each, and {plan.load.connections} are to be open"
+        )
+    if plan.target.parts.scheme == "https":
+        said.append(
+            f"{engine} does not verify TLS certificates; the target's was verified once, before the run, on a "
+            "connection of its own"
+        )
+    return tuple(said)
 
 
 def timeline(output: Output, duration_sec: int) -> tuple[Second, ...]:

@@ -1,0 +1,1 @@
+"""Profile a scoring target at a constant rate, one clock for all clients."""
