@@ -72,13 +72,15 @@ void Worker::open_connections() {
 
 void Worker::run() {
   if (plan_.options.mode == Mode::none) start_closed_loop();
-  for (Nanos now = now_ns(); now < end() || !in_flight_.empty(); now = now_ns()) {
-    if (now < end()) dispatch(now);
+  for (;;) {
+    const Nanos now = now_ns();
+    // Also once when the window is over: what was due before its end and has a free connection is late, not missed.
+    if (!window_over_) dispatch(std::min(now, end() - 1));
     expire(now);
     watch_window(now);
+    if (window_over_ && in_flight_.empty()) break;
     wait();
   }
-  watch_window(now_ns());
   count_planned();
   seconds_.seal_all();
 }
@@ -100,7 +102,7 @@ void Worker::dispatch(Nanos now) {
     if (plan_.options.mode == Mode::connection) {
       Client& owner = *clients_[static_cast<std::size_t>(cursor_.lane())];
       // A busy owner, or one that caught up in settle(), has this tick in its next_tick already.
-      if (!owner.busy && owner.next_tick == cursor_.tick()) settle(static_cast<Id>(cursor_.lane()));
+      if (!owner.busy && owner.next_tick == cursor_.tick()) send_own_ticks(static_cast<Id>(cursor_.lane()), now);
     } else {
       if (idle_.empty()) return;  // the tick waits for the next idle client, and later ticks wait behind it
       dispatch_tick(cursor_.tick());
@@ -124,22 +126,25 @@ void Worker::dispatch_tick(std::int64_t tick) {
   start(id, due(tick), plan_.schedule.counted(tick), static_cast<std::uint64_t>(tick));
 }
 
-// A client without a request sends its next one, if that is due. (Mode::clock leaves that to dispatch().)
-void Worker::settle(Id id) {
+// Mode::connection: what is due by `until` and belongs to this client, until one of it is under way.
+void Worker::send_own_ticks(Id id, Nanos until) {
   Client& client = *clients_[id];
-  Nanos now = now_ns();
-  if (plan_.options.mode == Mode::none) {
-    if (client.busy || client.resting || now >= end()) return;
-    start(id, now, now >= plan_.count_from, plan_.bodies > 1 ? plan_.next_line.fetch_add(1, std::memory_order_relaxed) : 0);
-    return;
-  }
-  if (plan_.options.mode == Mode::clock) return;
-  while (!client.busy && client.next_tick < plan_.schedule.total_ticks() && due(client.next_tick) <= now && now < end()) {
+  while (!client.busy && client.next_tick < plan_.schedule.total_ticks() && due(client.next_tick) <= until) {
     const std::int64_t tick = client.next_tick;
     client.next_tick += plan_.options.connections;
     start(id, due(tick), plan_.schedule.counted(tick), static_cast<std::uint64_t>(tick));
-    now = now_ns();
   }
+}
+
+// A client without a request sends its next one, if that is due. (Mode::clock leaves that to dispatch().)
+void Worker::settle(Id id) {
+  Client& client = *clients_[id];
+  if (client.busy || client.resting || plan_.options.mode == Mode::clock) return;
+  const Nanos now = now_ns();
+  if (now >= end()) return;
+  if (plan_.options.mode == Mode::connection) return send_own_ticks(id, now);
+  const bool rotates = plan_.bodies > 1;
+  start(id, now, now >= plan_.count_from, rotates ? plan_.next_line.fetch_add(1, std::memory_order_relaxed) : 0);
 }
 
 void Worker::start(Id id, Nanos due, bool counted, std::uint64_t line) {
@@ -255,13 +260,13 @@ void Worker::wait() {
   const Nanos finish = end();
   Nanos deadline = plan_.count_from + seconds_.next_seal();
   if (!cpu_started_) deadline = std::min(deadline, plan_.count_from);
-  if (!cpu_ended_) deadline = std::min(deadline, finish);
+  if (!window_over_) deadline = std::min(deadline, finish);
   if (!in_flight_.empty())
     deadline = std::min(deadline, clients_[in_flight_.oldest()]->sent + from_sec(plan_.options.timeout_sec));
-  if (!resting_.empty() && !cpu_ended_) deadline = std::min(deadline, resting_.front().first);
+  if (!resting_.empty() && !window_over_) deadline = std::min(deadline, resting_.front().first);
   bool precise = false;
   const bool can_send = plan_.options.mode != Mode::clock || !idle_.empty();
-  if (plan_.options.mode != Mode::none && !cpu_ended_ && ticks_left() && can_send) {
+  if (plan_.options.mode != Mode::none && !window_over_ && ticks_left() && can_send) {
     const Nanos next = due(cursor_.tick());
     precise = next <= deadline;
     deadline = std::min(deadline, next);
@@ -276,8 +281,8 @@ void Worker::watch_window(Nanos now) {
     tally_.cpu = thread_cpu_now();
   }
   if (now - plan_.count_from >= seconds_.next_seal()) seconds_.seal_before(now - plan_.count_from);
-  if (!cpu_ended_ && now >= end()) {
-    cpu_ended_ = true;
+  if (!window_over_ && now >= end()) {
+    window_over_ = true;
     tally_.cpu = difference(tally_.cpu, thread_cpu_now());
   }
 }

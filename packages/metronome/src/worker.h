@@ -77,6 +77,7 @@ class Worker {
   void dispatch(Nanos now);
   void dispatch_closed(Nanos now);
   void dispatch_tick(std::int64_t tick);
+  void send_own_ticks(Id id, Nanos until);
   void settle(Id id);
   void start(Id id, Nanos due, bool counted, std::uint64_t line);
   void apply(Id id, Connection::Event event);
@@ -106,7 +107,7 @@ class Worker {
   std::string tls_version_;
   std::string tls_cipher_;
   bool cpu_started_ = false;
-  bool cpu_ended_ = false;
+  bool window_over_ = false;
 };
 
 }  // namespace metronome

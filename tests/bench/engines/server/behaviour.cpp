@@ -47,7 +47,7 @@ const std::map<std::string_view, Maker>& fixed() {
       {"/half-body", [] { return Reply{"HTTP/1.1 200 OK\r\nContent-Length: 100\r\n\r\nhalf", Then::close}; }},
       {"/endless", [] { return Reply{"HTTP/1.1 200 OK\r\n\r\n", Then::repeat, 0, std::string(65536, 'x')}; }},
       {"/endless-chunked", [] { return Reply{std::string(kChunked), Then::repeat, 0, "400\r\n" + std::string(1024, 'x') + "\r\n"}; }},
-      {"/endless-header", [] { return Reply{"HTTP/1.1 200 OK\r\n", Then::repeat, 0, "X-More: and more\r\n"}; }},
+      {"/endless-header", [] { return Reply{"HTTP/1.1 200 OK\r\n", Then::repeat, 0, "X-More: " + std::string(1000, 'x') + "\r\n"}; }},
       {"/bad-chunk", [] { return Reply{std::string(kChunked) + "zz\r\nhello\r\n"}; }},
       {"/bad-length", [] { return Reply{"HTTP/1.1 200 OK\r\nContent-Length: -5\r\n\r\nhello"}; }},
       {"/unasked", [] { return Reply{ok() + ok()}; }},

@@ -14,7 +14,7 @@ enum class Then {
   reset,       // drop the connection with a TCP reset
   hang,        // never do anything again
   repeat,      // send `filler` for ever
-  drip,        // send `bytes` one at a time, 1 ms apart, then keep
+  drip,        // send `bytes` a few at a time, 1 ms apart, then keep
   close_idle,  // keep, but close after 20 ms without a request
 };
 

@@ -32,6 +32,7 @@ using metronome::now_ns;
 
 constexpr Nanos kNever = INT64_MAX;
 constexpr Nanos kIdleLimit = 20 * metronome::kMillisecond;
+constexpr std::size_t kDripBytes = 7;
 constexpr int kRepeatsPerTurn = 16;
 constexpr std::size_t kMostBodies = 100'000;
 
@@ -276,9 +277,9 @@ class Server {
 
   void drip(int fd, std::string bytes, std::size_t done) {
     later(now_ns() + metronome::kMillisecond, fd, [this, bytes = std::move(bytes), done](Client& client) {
-      client.out += bytes[done];
+      client.out += bytes.substr(done, kDripBytes);
       if (!flush(client)) return;
-      if (done + 1 < bytes.size()) drip(client.fd, bytes, done + 1);
+      if (done + kDripBytes < bytes.size()) drip(client.fd, bytes, done + kDripBytes);
     });
   }
 
