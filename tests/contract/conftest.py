@@ -252,3 +252,119 @@ def arm(plane: PlaneHandle, credential: Any) -> Iterator[httpx.Client]:
     headers = {"Authorization": f"Bearer {credential.get_token(f'{url}/.default').token}"}
     with httpx.Client(base_url=url, verify=context, trust_env=False, headers=headers) as client:
         yield client
+
+
+@dataclass(frozen=True)
+class TinyDeployment:
+    """A folder with all that a deployment needs: endpoint.yml, deployment.yml, score.py, conda.yml, a model."""
+
+    folder: Path
+    endpoint_name: str
+
+    @property
+    def settings(self) -> Path:
+        """Where the deployer leaves its output."""
+        return self.folder / "outputs" / "deployment_settings.json"
+
+    @property
+    def note(self) -> Path:
+        """Where the deployer leaves a note of what stands, when a run does not end well."""
+        return self.folder / "outputs" / "deployment_settings.partial.json"
+
+    def deployer(self, *flags: str) -> list[str]:
+        """Return the deployer's command line."""
+        paths = {"endpoint_yaml": "endpoint.yml", "deployment_yaml": "deployment.yml"}
+        folders = {"model": "model", "code": "code", "environment": "environment"}
+        command = [sys.executable, "-m", "aml_online_endpoints_deployer"]
+        for name, value in {**paths, **{f"{name}_folder": value for name, value in folders.items()}}.items():
+            command += [f"--{name}_path", value]
+        return [*command, *flags]
+
+    def deleter(self, config: Path, delete_endpoint: str, *flags: str) -> list[str]:
+        """Return the deleter's command line."""
+        tool = [sys.executable, "-m", "aml_online_endpoints_deleter"]
+        return [*tool, "--config_path", str(config), "--delete_endpoint", delete_endpoint, *flags]
+
+    def run(self, command: list[str], **environment: str) -> subprocess.CompletedProcess[str]:
+        """Run a tool in the folder."""
+        return subprocess.run(
+            command,
+            cwd=self.folder,
+            env={**os.environ, **environment},
+            capture_output=True,
+            text=True,
+            timeout=UP_LIMIT_SEC,
+            check=False,
+        )
+
+    def write(self, deployment: str = "blue", endpoint: str = "", **variables: str) -> None:
+        """Write the YAML files: `endpoint` is appended to the endpoint's, the variables are the deployment's."""
+        lines = "".join(f"  {name}: '{value}'\n" for name, value in variables.items())
+        (self.folder / "endpoint.yml").write_text(f"name: {self.endpoint_name}\nauth_mode: key\n{endpoint}")
+        (self.folder / "deployment.yml").write_text(
+            _TINY_DEPLOYMENT.format(deployment=deployment, endpoint=self.endpoint_name)
+            + (f"environment_variables:\n{lines}" if lines else "")
+        )
+
+
+# What the variables ask of it, it does: crash, or take its time, before it is ready.
+_TINY_SCORE = """\
+import json, os, time
+
+def init():
+    time.sleep(float(os.environ.get("INIT_SEC", "0")))
+    if os.environ.get("CRASH"):
+        raise RuntimeError("no weights today")
+
+def run(raw):
+    folder = os.path.join(os.environ["AZUREML_MODEL_DIR"], os.environ["MODEL_FOLDER_NAME"])
+    return {"variables": dict(os.environ), "model": os.listdir(folder)}
+"""
+_TINY_CONDA = """\
+name: serving
+channels: [conda-forge]
+dependencies:
+  - python=3.11
+  - pip
+  - pip:
+      - azureml-inference-server-http
+"""
+_TINY_DEPLOYMENT = """\
+name: {deployment}
+endpoint_name: {endpoint}
+model:
+  name: {endpoint}-model
+  version: 1
+  path: <% MODEL_FOLDER_PATH %>
+code_configuration:
+  code: <% CODE_FOLDER_PATH %>
+  scoring_script: score.py
+environment:
+  conda_file: <% ENVIRONMENT_FOLDER_PATH %>/conda.yml
+  image: mcr.microsoft.com/azureml/openmpi4.1.0-ubuntu20.04:latest
+instance_type: Standard_F2s_v2
+instance_count: 1
+request_settings:
+  max_concurrent_requests_per_instance: 2
+"""
+
+
+@pytest.fixture
+def tiny(plane: PlaneHandle, client: Any, tmp_path: Path) -> Iterator[TinyDeployment]:
+    """Make a tiny deployment's folder, for an endpoint of its own that is gone after the test."""
+    from azure.core.exceptions import ResourceNotFoundError
+
+    made = TinyDeployment(tmp_path, f"tiny-{tmp_path.name[-20:].strip('_').replace('_', '-')}")
+    for name, text in {
+        "code/score.py": _TINY_SCORE,
+        "environment/conda.yml": _TINY_CONDA,
+        "model/model.onnx": "w",
+    }.items():
+        (tmp_path / name).parent.mkdir()
+        (tmp_path / name).write_text(text)
+    made.write()
+    yield made
+    try:
+        client.online_endpoints.begin_delete(made.endpoint_name).result()
+    except ResourceNotFoundError:
+        return  # the test has removed it itself

@@ -35,3 +35,21 @@ def test_a_token_that_cannot_be_read_is_taken_for_valid(token: str) -> None:
 def test_a_given_token_is_hidden_from_logs() -> None:
     credential("a-secret-that-nobody-may-see")
     assert logs.redacted("header a-secret-that-nobody-may-see") == "header ***"
+
+
+@pytest.mark.parametrize(
+    ("environment", "kind"),
+    [
+        ({"MSI_ENDPOINT": "http://127.0.0.1:9", "MSI_SECRET": "s"}, "ManagedIdentityCredential"),
+        ({"MSI_ENDPOINT": "http://127.0.0.1:9", "AZURE_TENANT_ID": "t"}, "DefaultAzureCredential"),
+        ({}, "DefaultAzureCredential"),
+    ],
+)
+def test_a_compute_uses_its_managed_identity(
+    environment: dict[str, str], kind: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for name in ("MSI_ENDPOINT", "MSI_SECRET", "AZURE_TENANT_ID", "ARM_CLOUD_METADATA_URL", "AZUREML_CURRENT_CLOUD"):
+        monkeypatch.delenv(name, raising=False)
+    for name, value in environment.items():
+        monkeypatch.setenv(name, value)
+    assert type(credential()).__name__ == kind

@@ -69,8 +69,8 @@ def public_cloud(monkeypatch: pytest.MonkeyPatch) -> None:
         ),
         (
             ServiceRequestError("refused"),
-            "deployment blue: https://management.azure.com: cannot be reached: refused; check the network, "
-            "ARM_CLOUD_METADATA_URL and AZUREML_CURRENT_CLOUD",
+            "deployment blue: Azure cannot be reached: refused; its Resource Manager is https://management.azure.com: "
+            "check the network, ARM_CLOUD_METADATA_URL and AZUREML_CURRENT_CLOUD",
         ),
         (AzureError("no such model"), "deployment blue: no such model"),
     ],

@@ -47,6 +47,7 @@ def deploy(client: MLClient, definition: Definition, made: Made, deadline: float
     others = set() if endpoint is None else _others(client, definition)
     _check_traffic(definition, others)
     if endpoint is None:
+        removal.require_workspace(client)
         made.endpoint = True
         _create_endpoint(client, definition, deadline)
     else:

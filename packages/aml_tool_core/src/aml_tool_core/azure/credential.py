@@ -21,6 +21,7 @@ if TYPE_CHECKING:
 # AzureML sets it on computes with a user-assigned identity; no SDK reads it.
 CLIENT_ID_VARIABLE = "DEFAULT_IDENTITY_CLIENT_ID"
 _MANAGED_IDENTITY_VARIABLE = "MSI_ENDPOINT"
+_SERVICE_PRINCIPAL_VARIABLE = "AZURE_TENANT_ID"  # a service principal and a workload identity come with it
 _OPAQUE_TOKEN_LIFE_SEC = 3600
 _NEW_TOKEN = (
     "get a new one (az account get-access-token), or give the compute's identity a role and leave the token out"
@@ -35,14 +36,13 @@ def credential(identity_access_token: str | None = None) -> TokenCredential:
     if identity_access_token is not None:
         logs.hide(identity_access_token)
         return _StaticCredential(identity_access_token)
-    from azure.identity import DefaultAzureCredential
+    from azure.identity import DefaultAzureCredential, ManagedIdentityCredential
 
-    return DefaultAzureCredential(
-        authority=cloud.current().authority,
-        managed_identity_client_id=os.environ.get(CLIENT_ID_VARIABLE) or None,
-        # A compute has its managed identity: looking for az, azd and pwsh there would only blur the error.
-        exclude_developer_credentials=_MANAGED_IDENTITY_VARIABLE in os.environ,
-    )
+    client_id = os.environ.get(CLIENT_ID_VARIABLE) or None
+    if _MANAGED_IDENTITY_VARIABLE in os.environ and _SERVICE_PRINCIPAL_VARIABLE not in os.environ:
+        # A compute: to go on looking for az, azd and pwsh when its identity is refused would only blur the error.
+        return ManagedIdentityCredential(client_id=client_id)
+    return DefaultAzureCredential(authority=cloud.current().authority, managed_identity_client_id=client_id)
 
 
 class _StaticCredential:

@@ -15,7 +15,7 @@ from azure.core.exceptions import (
     ServiceResponseError,
 )
 
-from aml_tool_core.azure import cloud
+from aml_tool_core.azure import cloud, sdk_output
 from aml_tool_core.errors import ToolError
 
 _IDENTITY = (
@@ -60,8 +60,8 @@ def tool_error(error: AzureError | requests.RequestException, what: str) -> Tool
         return ToolError(f"{what}: no Azure identity: {_first_line(error)}; {_IDENTITY}")
     if isinstance(error, (ServiceRequestError, ServiceResponseError, requests.RequestException)):
         return ToolError(
-            f"{what}: {cloud.current().arm_url}: cannot be reached: {_first_line(error)}; check the network, "
-            f"{cloud.METADATA_VARIABLE} and {cloud.CLOUD_VARIABLE}"
+            f"{what}: Azure cannot be reached: {_first_line(error)}; its Resource Manager is "
+            f"{cloud.current().arm_url}: check the network, {cloud.METADATA_VARIABLE} and {cloud.CLOUD_VARIABLE}"
         )
     return ToolError(f"{what}: {_first_line(error)}")
 
@@ -99,5 +99,5 @@ def _collect(entry: Any, said: list[str]) -> None:
 
 
 def _first_line(error: BaseException) -> str:
-    text = str(getattr(error, "message", None) or error).strip()
+    text = sdk_output.uncoloured(str(getattr(error, "message", None) or error)).strip()
     return text.splitlines()[0].rstrip(".") if text else type(error).__name__

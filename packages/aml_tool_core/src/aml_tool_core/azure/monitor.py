@@ -28,7 +28,7 @@ METRICS = (
     "GpuMemoryUtilizationPercentage",
     "GpuEnergyJoules",
 )
-_ALWAYS_SAMPLED = "CpuUtilizationPercentage"  # every deployment has it, so its gaps tell late samples from absent ones
+_ALWAYS_SAMPLED = "CpuUtilizationPercentage"  # every deployment has it, so it tells late samples from absent ones
 _MINUTE = timedelta(minutes=1)
 _POLL_SEC = 5.0
 
@@ -104,20 +104,18 @@ def deployment_metrics(
     if not minutes:
         return ResourceUsage({}, ("the run covers no whole minute, and Azure Monitor samples by the minute",))
     deadline = time.monotonic() + wait_sec
+    told = False
     while True:
         try:
             metrics = _ask(credential, deployment_id, minutes)
         except ToolError as error:
             return ResourceUsage({}, (str(error),))
-        covered = metrics.get(_ALWAYS_SAMPLED)
-        lacking = len(minutes) - (len(covered.series) if covered else 0)
-        if lacking <= 0:
-            return ResourceUsage(metrics)
         left_sec = deadline - time.monotonic()
-        if left_sec <= 0:
-            late = f"no {_ALWAYS_SAMPLED} for {lacking} of {len(minutes)} minutes within {wait_sec:g} s"
-            return ResourceUsage(metrics, (f"Azure Monitor gave {late}",))
-        _log.info("waiting for %d late samples of Azure Monitor, up to %.0f s more", lacking, left_sec)
+        if minutes[-1] in _sampled(metrics) or left_sec <= 0:
+            return ResourceUsage(metrics, _gaps(metrics, minutes, wait_sec))
+        if not told:
+            _log.info("waiting up to %.0f s for Azure Monitor's last minute", left_sec)
+            told = True
         time.sleep(min(_POLL_SEC, left_sec))
 
 
@@ -131,6 +129,18 @@ def whole_minutes(start: datetime, end: datetime) -> tuple[datetime, ...]:
         found.append(at)
         at += _MINUTE
     return tuple(found)
+
+
+def _sampled(metrics: Mapping[str, Metric]) -> set[datetime]:
+    found = metrics.get(_ALWAYS_SAMPLED)
+    return {sample.at for sample in found.series} if found else set()
+
+
+def _gaps(metrics: Mapping[str, Metric], minutes: Sequence[datetime], wait_sec: float) -> tuple[str, ...]:
+    lacking = len(set(minutes) - _sampled(metrics))
+    if not lacking:
+        return ()
+    return (f"Azure Monitor gave no {_ALWAYS_SAMPLED} for {lacking} of {len(minutes)} minutes within {wait_sec:g} s",)
 
 
 def _ask(credential: TokenCredential, deployment_id: str, minutes: Sequence[datetime]) -> dict[str, Metric]:

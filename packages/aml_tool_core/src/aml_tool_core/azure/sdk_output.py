@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import io
 import logging
+import re
 from collections.abc import Iterator
 
 _log = logging.getLogger("aml_tool_core.azure")
@@ -12,6 +13,7 @@ _log = logging.getLogger("aml_tool_core.azure")
 # They warn about the SDK's own classes being experimental, or repeat over many lines what is raised anyway.
 _CHATTY = ("azure.ai.ml._utils._experimental", "azure.ai.ml._azure_environments", "azure.identity")
 _ROOT = "azure.ai.ml"
+_COLOUR = re.compile(r"\x1b\[[0-9;]*m")  # ECMA-48, section 8.3.117: select graphic rendition
 
 
 def hush() -> None:
@@ -31,14 +33,22 @@ def hush() -> None:
 
 @contextlib.contextmanager
 def diverted() -> Iterator[None]:
-    """Take what the SDK prints on stdout: its progress dots are dropped (the tools log progress), the rest logged."""
-    with contextlib.redirect_stdout(_Diverted()):
+    """Take what the SDK prints: its progress dots and colours are dropped (the tools log progress), words are logged.
+
+    Log handlers keep the stderr that they were made with, so logs still get there.
+    """
+    with contextlib.redirect_stdout(_Diverted()), contextlib.redirect_stderr(_Diverted()):
         yield
+
+
+def uncoloured(text: str) -> str:
+    """Return what the SDK wrote for a terminal without its colours."""
+    return _COLOUR.sub("", text)
 
 
 class _Diverted(io.TextIOBase):
     def write(self, text: str) -> int:
-        line = text.strip().lstrip(".")
+        line = uncoloured(text).strip().lstrip(".")
         if line:
             _log.info("%s", line)
         return len(text)
