@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import random
 import shutil
 from collections.abc import Callable, Iterator
@@ -179,3 +180,23 @@ def browser() -> Iterator[Any]:
     started.set_page_load_timeout(60)
     yield started
     started.quit()
+
+
+@pytest.fixture
+def open_page(browser: Any, tmp_path: Path) -> Callable[..., dict[str, Any]]:
+    """Return a function that opens a page and returns what the browser said and asked for meanwhile."""
+
+    def opened(html: str, width: int, scheme: str) -> dict[str, Any]:
+        path = tmp_path / "page.html"
+        path.write_text(html, encoding="utf-8")
+        metrics = {"width": width, "height": 800, "deviceScaleFactor": 1, "mobile": width < 600}
+        browser.execute_cdp_cmd("Emulation.setDeviceMetricsOverride", metrics)
+        media = {"media": "screen", "features": [{"name": "prefers-color-scheme", "value": scheme}]}
+        browser.execute_cdp_cmd("Emulation.setEmulatedMedia", media)
+        browser.get_log("browser"), browser.get_log("performance")  # what was said before is not about this page
+        browser.get(path.as_uri())
+        messages = [json.loads(entry["message"])["message"] for entry in browser.get_log("performance")]
+        asked = [one["params"]["request"]["url"] for one in messages if one["method"] == "Network.requestWillBeSent"]
+        return {"console": browser.get_log("browser"), "requests": asked, "uri": path.as_uri()}
+
+    return opened

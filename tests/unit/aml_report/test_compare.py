@@ -25,10 +25,10 @@ def test_a_slower_run_is_worse_and_outside_the_noise(measured: Any, read: Any) -
     found = change(compared, P50)
     assert found.direction is Direction.WORSE
     assert found.percent == pytest.approx(30, abs=3)
-    assert found.judgement == Judgement(Noise.OUTSIDE, "95 % intervals of one run each")
+    assert found.judgement == Judgement(Noise.OUTSIDE, "95 % intervals")
     text = "\n".join(lines(compared))
     assert f"{found.percent:+.1f} %  worse" in text
-    assert "outside the noise (95 % intervals of one run each)" in text
+    assert "outside the noise (95 % intervals)" in text
 
 
 def test_another_sample_of_the_same_system_is_within_the_noise(measured: Any, read: Any) -> None:
@@ -76,7 +76,7 @@ def test_repeated_runs_make_the_noise_band(measured: Any, base: list[float], new
 def test_one_repeated_report_falls_back_to_the_intervals(measured: Any) -> None:
     document = measured()
     metric = next(one for one in metrics_of(document) if one.key == P50)
-    assert judge(metric, repeated(document, [1.0, 2.0]), document).basis == "95 % intervals of one run each"
+    assert judge(metric, repeated(document, [1.0, 2.0]), document).basis == "95 % intervals"
 
 
 @pytest.mark.parametrize(("base_runs", "new_runs"), [(2, 2), (3, 3), (4, 4), (3, 5)])

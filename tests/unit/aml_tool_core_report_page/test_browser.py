@@ -7,7 +7,6 @@ import json
 import math
 import re
 from collections.abc import Callable
-from pathlib import Path
 from typing import Any
 
 import pytest
@@ -37,42 +36,9 @@ def report(measured: Any) -> dict[str, Any]:
 
 
 @pytest.fixture
-def show(browser: Any, tmp_path: Path) -> Show:
+def show(open_page: Any) -> Show:
     """Return a function that opens a report's page and returns what the browser logged meanwhile."""
-
-    def opened(document: dict[str, Any], width: int = DESKTOP_PX, scheme: str = "light") -> dict[str, Any]:
-        path = tmp_path / "report.html"
-        path.write_text(render_report(document), encoding="utf-8")
-        resize(browser, width)
-        media(browser, "screen", scheme)
-        browser.get_log("browser"), browser.get_log("performance")
-        browser.get(path.as_uri())
-        messages = [json.loads(entry["message"])["message"] for entry in browser.get_log("performance")]
-        return {
-            "console": browser.get_log("browser"),
-            "requests": [
-                message["params"]["request"]["url"]
-                for message in messages
-                if message["method"] == "Network.requestWillBeSent"
-            ],
-            "uri": path.as_uri(),
-        }
-
-    return opened
-
-
-def resize(browser: Any, width: int) -> None:
-    browser.execute_cdp_cmd(
-        "Emulation.setDeviceMetricsOverride",
-        {"width": width, "height": 800, "deviceScaleFactor": 1, "mobile": width <= PHONE_PX},
-    )
-
-
-def media(browser: Any, kind: str, scheme: str) -> None:
-    browser.execute_cdp_cmd(
-        "Emulation.setEmulatedMedia",
-        {"media": kind, "features": [{"name": "prefers-color-scheme", "value": scheme}]},
-    )
+    return lambda document, width=DESKTOP_PX, scheme="light": open_page(render_report(document), width, scheme)
 
 
 @pytest.mark.parametrize("width", [PHONE_PX, DESKTOP_PX])
@@ -279,7 +245,8 @@ def test_keyboard_and_screen_reader(report: dict[str, Any], show: Show, browser:
 
 def test_on_paper(report: dict[str, Any], show: Show, browser: Any) -> None:
     show(report, DESKTOP_PX, "dark")
-    media(browser, "print", "dark")
+    media = {"media": "print", "features": [{"name": "prefers-color-scheme", "value": "dark"}]}
+    browser.execute_cdp_cmd("Emulation.setEmulatedMedia", media)
     assert not browser.find_element(By.TAG_NAME, "nav").is_displayed()
     assert luminance(rgb(browser.execute_script("return getComputedStyle(document.body).backgroundColor"))) > 0.9
     assert luminance(rgb(browser.execute_script("return getComputedStyle(document.body).color"))) < 0.1

@@ -151,6 +151,8 @@ def shown_change(change: Change) -> str:
     """Return a change with its sign: in percent, or in percentage points for what is a share itself."""
     if change.base is None or change.new is None:
         return "none"
+    if change.base == change.new:
+        return "none"
     if change.percent is None or change.metric.unit == "%":
         unit = "points" if change.metric.unit == "%" else change.metric.unit
         return f"{change.new - change.base:+.3g} {unit}".strip()

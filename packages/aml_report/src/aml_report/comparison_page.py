@@ -4,12 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from aml_tool_core.report_page import Banner, Cell, Drawing, Section, Table, Tone, render_page
+from aml_tool_core.report_page import Banner, Cell, Drawing, Measured, Section, Table, Tone, render_page
+from aml_tool_core.report_page.figures import Figure, number
 from aml_tool_core.report_page.percentile_chart import percentile_drawing
 from aml_tool_core.report_page.report import moment
 
 from aml_report import __version__
-from aml_report.comparison import Change, Comparison, Direction, shown, shown_change
+from aml_report.comparison import Change, Comparison, Direction, shown_change
 from aml_report.noise import chance_of_separation, runs_of
 from aml_report.reading import Report
 
@@ -64,16 +65,9 @@ def _verdict(comparisons: Sequence[Comparison], missed: Sequence[str] | None) ->
 
 def _metrics(comparison: Comparison, index: int) -> Section:
     rows: list[list[Cell]] = [
-        [
-            change.metric.title,
-            _with_unit(change, change.base),
-            _with_unit(change, change.new),
-            shown_change(change),
-            _judged(change),
-        ]
-        for change in comparison.changes
+        [_title(change), _value(change.base), _value(change.new), _changed(change)] for change in comparison.changes
     ]
-    table = Table("Metrics", ("Metric", "Base", "New", "Change", "Judgement"), rows, [*map(_tone, comparison.changes)])
+    table = Table("Metrics", ("Metric", "Base", "New", "Change"), rows, [*map(_tone, comparison.changes)])
     return Section(
         f"metrics-{index}", f"{comparison.new.name} against {comparison.base.name}", intro=_noise_intro(comparison),
         tables=[table], absent=[f"Differs: {one}" for one in comparison.differences],
@@ -95,15 +89,21 @@ def _noise_intro(comparison: Comparison) -> str:
     )
 
 
-def _with_unit(change: Change, value: float | None) -> str:
-    return "none" if value is None else f"{shown(value)} {change.metric.unit}".strip()
+def _title(change: Change) -> str:
+    return f"{change.metric.title}, {change.metric.unit}" if change.metric.unit else change.metric.title
 
 
-def _judged(change: Change) -> str:
-    if change.judgement is None:
+def _value(value: float | None) -> Cell:
+    return "none" if value is None else Figure(value, "", number(value))
+
+
+def _changed(change: Change) -> Cell:
+    if change.base is None or change.new is None or change.judgement is None:
         return "only one report has it"
-    word = "" if change.direction is Direction.SAME else f"{change.direction.value}, "
-    return f"{word}{change.judgement}"
+    if change.base == change.new:
+        return "none"
+    word = f"{change.direction.value}, {change.judgement}"
+    return Measured(Figure(change.new - change.base, "", shown_change(change)), remark=word)
 
 
 def _tone(change: Change) -> Tone:

@@ -9,6 +9,7 @@ from enum import Enum
 from typing import Any
 
 from aml_tool_core.report_page.figures import at, escaped
+from aml_tool_core.report_page.time_charts import metric_words
 
 Document = Mapping[str, Any]
 Interval = tuple[float, float]
@@ -99,7 +100,7 @@ def _usage(document: Document) -> Iterator[Metric]:
             place = f"/resource_usage/{escaped(name)}/{entry}"
             unit = str(at(document, f"/resource_usage/{escaped(name)}/unit"))
             yield Metric(
-                f"{name}_{entry}", f"{name} {word}", "%" if unit == "Percent" else unit, Better.NEITHER,
+                f"{name}_{entry}", f"{metric_words(name)}, {word}", "%" if unit == "Percent" else unit, Better.NEITHER,
                 value=_reader(place), per_run=False,
             )  # fmt: skip
 

@@ -45,7 +45,7 @@ def judge(metric: Metric, base: Document, new: Document) -> Judgement:
             return Judgement(_apart(spreads[0], spreads[1]), f"spread of {counts[0]} and {counts[1]} runs")
     own = metric.interval(base), metric.interval(new)
     if own[0] is not None and own[1] is not None:
-        return Judgement(_apart(own[0], own[1]), "95 % intervals of one run each")
+        return Judgement(_apart(own[0], own[1]), "95 % intervals")
     return Judgement(Noise.UNKNOWN, "no repeated runs")
 
 

@@ -24,6 +24,19 @@ _ERROR_KINDS = {
     "write": "Connection failed while writing",
     "timeout": "No answer in time",
 }
+_ORIGINS = {
+    "/version": "report version",
+    "/started_at": "started at",
+    "/tool": "tool",
+    "/provenance": "",
+    "/result/duration_sec": "duration in seconds",
+    "/result/bytes_read": "bytes read",
+    "/result/bytes_written": "bytes written",
+    "/result/requests": "requests",
+    "/result/schedule": "schedule",
+    "/result/generator": "generator",
+    "/cost": "cost",
+}
 _PHRASES = {200: "OK", 400: "bad request", 401: "not authorized", 403: "forbidden", 404: "not found",
             408: "request timed out", 413: "too large", 424: "the model failed", 429: "concurrency limit reached",
             500: "server error", 502: "bad gateway", 503: "not available", 504: "gateway timed out"}  # fmt: skip
@@ -296,18 +309,9 @@ def _configuration(report: Document) -> Section:
 
 
 def _provenance(report: Document) -> Section:
-    places = ("/version", "/started_at", "/tool", "/provenance")
     rows: list[list[Cell]] = []
-    for place in places:
-        heading = "report version" if place == "/version" else place.removeprefix("/")
-        heading = "" if place == "/provenance" else heading
-        rows += [[f"{heading} {name}".strip(), entry] for name, entry in flattened(report, place)]
-    for place in ("/result/duration_sec", "/result/bytes_read", "/result/bytes_written"):
-        found = figure(report, place)
-        if found is not None:
-            rows.append([place.rsplit("/", 1)[1], found])
-    for place in ("/result/requests", "/result/schedule", "/result/generator", "/cost"):
-        rows += [[f"{place.rsplit('/', 1)[1]} {name}", entry] for name, entry in flattened(report, place)]
+    for place, heading in _ORIGINS.items():
+        rows += [[f"{heading} {name}".strip().replace("_", " "), entry] for name, entry in flattened(report, place)]
     absent = []
     if at(report, "/provenance/model_sha256") is None:
         absent.append("The deployment does not carry the hash of its model, so this report is not tied to one.")

@@ -45,14 +45,18 @@ def resource_usage(report: Document) -> Section:
     for name, metric in metrics.items():
         by_unit.setdefault(str(metric["unit"]), []).append(name)
     end_sec = _end_sec(report)
-    drawings = [drawing for unit, names in by_unit.items() for drawing in _usage(report, unit, names, end_sec)]
+    drawings = [
+        drawing
+        for index, (unit, names) in enumerate(by_unit.items(), 1)
+        for drawing in _usage(report, index, unit, names, end_sec)
+    ]
     rows: list[list[Cell]] = []
     for name, metric in metrics.items():
         unit = _UNITS.get(metric["unit"], metric["unit"])
         entries = (
             figure(report, f"/resource_usage/{escaped(name)}/{key}", unit) for key in ("average", "maximum", "minimum")
         )
-        rows.append([_words(name), *(entry or "none" for entry in entries)])
+        rows.append([metric_words(name), *(entry or "none" for entry in entries)])
     table = Table("Over the whole run", ("Metric", "Average", "Largest", "Smallest"), rows)
     intro = "From Azure Monitor, by the minute, of the deployment's instances together."
     return Section("resources", "Resource usage", intro=intro, drawings=drawings, tables=[table], absent=reasons)
@@ -110,7 +114,7 @@ def _errors(moments: Sequence[Moment], end_sec: float) -> Drawing:
     )
 
 
-def _usage(report: Document, unit: str, names: Sequence[str], end_sec: float) -> list[Drawing]:
+def _usage(report: Document, index: int, unit: str, names: Sequence[str], end_sec: float) -> list[Drawing]:
     series = []
     rows: dict[float, dict[str, str]] = {}
     for style, name in enumerate(names):
@@ -120,22 +124,21 @@ def _usage(report: Document, unit: str, names: Sequence[str], end_sec: float) ->
             t_sec = seconds_between(report["started_at"], sample["time"]) + _HALF_MINUTE_SEC
             points.append((t_sec, sample["average"]))
             rows.setdefault(t_sec - _HALF_MINUTE_SEC, {})[name] = number(sample["average"])
-        series.append(Series(_words(name), points, style % 6, dots=len(points) < 8))
+        series.append(Series(metric_words(name), points, style % 6, dots=len(points) < 8))
     values = [y for one in series for _, y in one.points if y is not None]
     if not values:
         return []
     shown = _UNITS.get(unit, unit)
+    averages = {name: number(report["resource_usage"][name]["average"]) for name in names}
     axis = (
         Axis([0.0, 25.0, 50.0, 75.0, 100.0])
         if unit == "Percent" and max(values) <= 100
         else Axis(linear_ticks(max(values)))
     )
     chart = _over_time(
-        f"usage-{len(names)}-{''.join(filter(str.isalnum, unit)).lower()}",
+        f"usage-{index}",
         f"Resource usage, {shown}",
-        "; ".join(
-            f"{_words(name)}: {number(report['resource_usage'][name]['average'])} {shown} on average" for name in names
-        ),
+        "; ".join(f"{metric_words(name)}: {average} {shown} on average" for name, average in averages.items()),
         series,
         axis,
         f"{shown}, minute averages",
@@ -144,7 +147,7 @@ def _usage(report: Document, unit: str, names: Sequence[str], end_sec: float) ->
     table_rows: list[list[Cell]] = [
         [time_label(t_sec), *(by_name.get(name, "none") for name in names)] for t_sec, by_name in sorted(rows.items())
     ]
-    return [Drawing(chart, Table(f"Resource usage, {shown}", ("Minute from", *map(_words, names)), table_rows))]
+    return [Drawing(chart, Table(f"Resource usage, {shown}", ("Minute from", *map(metric_words, names)), table_rows))]
 
 
 def _over_time(
@@ -173,7 +176,7 @@ def _end_sec(report: Document) -> float:
     return max([*ends, duration_sec])
 
 
-def _words(name: str) -> str:
+def metric_words(name: str) -> str:
     """Split a metric's name into words: `CpuUtilizationPercentage` is `CPU utilization percentage`."""
     spaced = "".join(f" {letter.lower()}" if letter.isupper() else letter for letter in name).strip()
     first, _, rest = spaced.partition(" ")
