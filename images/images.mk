@@ -108,3 +108,12 @@ RUN_IMAGE = images/docker run --rm --network none
 	@$(RUN_IMAGE) $(call IMAGE_NAME,$*) sh -c 'echo "# Python"; pip list --format freeze; \
 		echo "# Debian"; dpkg-query --show --showformat "\$${Package}=\$${Version}\\n"; \
 		echo "# native"; for program in $$IMAGE_NATIVE_PROGRAMS; do "$$program" --version 2>&1 | head -n 1; done'
+
+.sbom/%: .image/%
+	@images/hand-in .venv/images/bin/python sbom images/sbom/requirements.lock
+	@mkdir -p .images/sbom
+	@images/docker run --rm --network none --user 0:0 --volume "$(CURDIR)/.images/handed-in/sbom/wheels:/sbom/wheels:ro" \
+		--volume "$(CURDIR)/images/sbom/bill.py:/sbom/bill.py:ro" $(call IMAGE_NAME,$*) sh -ec 'pip install --quiet --no-index \
+		--find-links /sbom/wheels --target /tmp/cyclonedx cyclonedx-bom && python /sbom/bill.py /tmp/cyclonedx "$$@"' - \
+		$(call IMAGE_NAME,$*) $(call PACKAGE_VERSION,$*) $(IMAGE_REVISION) >.images/sbom/$*.part
+	@mv .images/sbom/$*.part .images/sbom/$*.cdx.json && echo "wrote .images/sbom/$*.cdx.json"
