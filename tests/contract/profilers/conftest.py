@@ -158,7 +158,8 @@ PROFILERS = {
 
 
 def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
-    if "case" in metafunc.fixturenames:
+    named = any("case" in marker.args[0] for marker in metafunc.definition.iter_markers("parametrize"))
+    if "case" in metafunc.fixturenames and not named:
         metafunc.parametrize("case", sorted(PROFILERS), indirect=True)
 
 

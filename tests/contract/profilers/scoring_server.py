@@ -23,6 +23,7 @@ class Received:
     bodies: Counter[str] = field(default_factory=Counter)
     lines: Counter[str] = field(default_factory=Counter)
     headers: dict[str, str] = field(default_factory=dict)  # of the last request
+    first_at: float | None = None  # when the first request came
     connections: int = 0
 
 
@@ -41,6 +42,8 @@ def arguments() -> argparse.Namespace:
     parser.add_argument("--key", help="answer 401 to requests without `Authorization: Bearer KEY`")
     parser.add_argument("--slots", type=int, help="answer 429 beyond this many requests at a time")
     parser.add_argument("--silent", action="store_true", help="take requests and never answer")
+    parser.add_argument("--stall_after_sec", type=float, help="answer nothing for stall_sec, so long after the first")
+    parser.add_argument("--stall_sec", type=float, default=0)
     parser.add_argument("--reset_every", type=int, help="break the connection instead of every Nth answer")
     parser.add_argument("--certificate", help="PEM file with certificate and key: speak TLS")
     return parser.parse_args()
@@ -58,8 +61,8 @@ async def main(options: argparse.Namespace) -> None:
         try:
             while await answer(options, received, slots, reader, writer):
                 pass
-        except (asyncio.IncompleteReadError, ConnectionError):
-            return  # the client is done with this connection: how every run ends
+        except (asyncio.IncompleteReadError, ConnectionError, asyncio.CancelledError):
+            return  # the client, or this server, is done: how every run ends
         finally:
             writer.close()
 
@@ -93,6 +96,12 @@ async def answer(
     received.bodies[body.decode()] += 1
     received.headers = headers
     number = received.requests
+    now = asyncio.get_running_loop().time()
+    received.first_at = received.first_at or now
+    if options.stall_after_sec is not None:
+        into_sec = now - received.first_at - options.stall_after_sec
+        if 0 <= into_sec < options.stall_sec:
+            await asyncio.sleep(options.stall_sec - into_sec)
     if options.silent:
         await asyncio.sleep(3600)
     if options.reset_every and number % options.reset_every == 0:

@@ -155,8 +155,7 @@ def test_tls_is_asked_of_a_server_that_speaks_none(case: Case, serve: Callable[.
     refused(case, "https://127.0.0.1:", "cannot be reached", code=1)
 
 
+@pytest.mark.parametrize("case", ["aml_wrk_profiler"], indirect=True)
 def test_the_engine_is_not_installed(case: Case) -> None:
     case.env["PATH"] = str(case.folder)
-    if case.tool != "aml_wrk_profiler":
-        pytest.skip("metronome lies beside this Python's scripts, not on PATH")
     refused(case, "wrk: not found on PATH; install it", code=1)
