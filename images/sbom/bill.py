@@ -20,7 +20,9 @@ CYCLONEDX = "import runpy, sys; sys.path.append(sys.argv.pop(1)); runpy.run_modu
 def main(cyclonedx: str, title: str, version: str, revision: str) -> int:
     """Print the bill as JSON; it is validated against CycloneDX's own schema before."""
     environment = ["environment", "--output-reproducible", "--output-format", "JSON", sys.executable]
-    done = subprocess.run([sys.executable, "-c", CYCLONEDX, cyclonedx, *environment], check=True, stdout=subprocess.PIPE)
+    done = subprocess.run(
+        [sys.executable, "-c", CYCLONEDX, cyclonedx, *environment], check=True, stdout=subprocess.PIPE
+    )
     bill: dict[str, Any] = json.loads(done.stdout)
     root = {"type": "container", "bom-ref": "image", "name": title, "version": version}
     bill["metadata"]["component"] = {**root, "properties": [{"name": "revision", "value": revision}]}
@@ -39,7 +41,9 @@ def main(cyclonedx: str, title: str, version: str, revision: str) -> int:
 
 def _debian_packages() -> list[dict[str, Any]]:
     fields = r"${Package}\t${Version}\t${Architecture}\n"
-    listed = subprocess.run(["dpkg-query", "--show", "--showformat", fields], check=True, capture_output=True, text=True)
+    listed = subprocess.run(
+        ["dpkg-query", "--show", "--showformat", fields], check=True, capture_output=True, text=True
+    )
     release = dict(line.split("=", 1) for line in Path("/etc/os-release").read_text().splitlines() if "=" in line)
     distribution = release["ID"].strip('"')
     qualifier = f"distro={distribution}-{release['VERSION_ID'].strip(chr(34))}"
