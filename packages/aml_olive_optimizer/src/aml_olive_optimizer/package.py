@@ -24,6 +24,7 @@ class Packaged:
     rank: int  # among all accelerators
     number: int  # within its accelerator: BestCandidateModel_<number>
     folder: Path  # absolute
+    companions: tuple[str, ...]  # names of the files that travel with the model, e.g. its tokenizer's
 
     @property
     def name(self) -> str:
@@ -47,11 +48,18 @@ def build(
         number = numbers[candidate.accelerator] = numbers.get(candidate.accelerator, 0) + 1
         folder = root / "CandidateModels" / candidate.accelerator / f"BestCandidateModel_{number}"
         folder.mkdir(parents=True)
-        entry = Packaged(candidate, rank, number, folder)
         footprint = footprints[candidate.accelerator]
         config = dict(_config(candidate))
         onnx_files.copy(Path(config["model_path"]), folder, config.get("onnx_file_name"))
+        attributes = dict(config.get("model_attributes") or {})
+        companions = [Path(file) for file in attributes.get("additional_files") or ()]
+        for file in companions:
+            shutil.copyfile(file, folder / file.name)
+        entry = Packaged(candidate, rank, number, folder, tuple(sorted(file.name for file in companions)))
         config["model_path"] = entry.model.relative_to(root).as_posix()
+        if companions:
+            files = [(folder / name).relative_to(root).as_posix() for name in entry.companions]
+            config["model_attributes"] = {**attributes, "additional_files": files}
         config.pop("onnx_file_name", None)
         info = {
             "rank": rank,

@@ -1,4 +1,7 @@
-"""Where a configuration's relative paths are looked up: models in --model_path, scripts and data in --code."""
+"""Where a configuration's relative paths are looked up.
+
+Models in --model_path; scripts in --code; data in --code, else in --model_path: a tokenizer lies beside its model.
+"""
 
 from __future__ import annotations
 
@@ -13,7 +16,8 @@ from aml_tool_core.documents import pointer
 
 # Written in front of the name of a generated script; see `shims`.
 GENERATED = "@generated/"
-_IN_CODE = ("user_script", "script_dir", "data_dir", "model_script", "data_files")
+_DATA = ("data_dir", "data_files")
+_IN_CODE = ("user_script", "script_dir", "model_script", *_DATA)
 
 
 @dataclass(frozen=True)
@@ -40,6 +44,8 @@ class Places:
             here = (*path, key)
             if key == "model_path" and isinstance(entry, str):
                 value[key] = self._model(entry, path, source)
+            elif key == "additional_files" and isinstance(entry, list):
+                value[key] = [self._beside_model(str(name), (*here, index), source) for index, name in enumerate(entry)]
             elif key in _IN_CODE and isinstance(entry, str):
                 value[key] = self._in_code(key, entry, here, source)
             else:
@@ -55,13 +61,20 @@ class Places:
             raise InputError(f"{source}: {pointer((*path, 'model_path'))}: {name}: not in {self.model}")
         return name  # a model hub's name, or something Olive itself will complain about
 
+    def _beside_model(self, name: str, path: tuple[str | int, ...], source: str) -> str:
+        for folder in (self.model, self.code, Path.cwd()):
+            if folder is not None and (folder / name).is_file():
+                return str((folder / name).resolve())
+        hint = f"not in {self.model}" if self.model else "give --model_path"
+        raise InputError(f"{source}: {pointer(path)}: {name}: no such file; {hint}")
+
     def _in_code(self, key: str, name: str, path: tuple[str | int, ...], source: str) -> str:
         if name.startswith(GENERATED):
             return str(self.generated / name.removeprefix(GENERATED))
-        for folder in (self.code, Path.cwd()):
+        for folder in (self.code, self.model if key in _DATA else None, Path.cwd()):
             if folder is not None and (folder / name).exists():
                 return str((folder / name).resolve())
-        if key in ("data_dir", "data_files"):
+        if key in _DATA:
             return name  # may be a name that only the user's script understands
         hint = f"not in {self.code}" if self.code else "give --code"
         raise InputError(f"{source}: {pointer(path)}: {name}: no such file or folder; {hint}")

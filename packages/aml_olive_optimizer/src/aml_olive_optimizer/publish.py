@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import json
 import os
 import shutil
@@ -50,18 +51,20 @@ def artifacts(
                 package.compress(root, temporary)
         moved = [entry.folder.relative_to(root) for entry in built]
         return [
-            Packaged(entry.candidate, entry.rank, entry.number, folder / PACKAGE / relative)
+            dataclasses.replace(entry, folder=folder / PACKAGE / relative)
             for entry, relative in zip(built, moved, strict=True)
         ]
 
 
 def models(folder: Path, packaged: Sequence[Packaged]) -> None:
-    """Write the optimized_model output: every candidate under its own name, and the best as model.onnx."""
+    """Write the optimized_model output: every candidate under its own name; the best as model.onnx, with its files."""
     with _told_of_full_disk(folder), _staged(folder) as staging:
         for entry in packaged:
             onnx_files.copy(entry.model, staging, name=f"{entry.name}_model.onnx")
         best = packaged[0]
         onnx_files.copy(best.model, staging)
+        for name in best.companions:
+            shutil.copyfile(best.folder / name, staging / name)
         _move(staging, folder, "*_BestCandidateModel_*_model.onnx*", "model.onnx*")
 
 
