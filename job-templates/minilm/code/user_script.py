@@ -40,7 +40,8 @@ class Inputs(Dataset):  # type: ignore[type-arg]  # torch's Dataset is generic o
 
 def _inputs(data_dir: str, chosen: list[str], targets: torch.Tensor | None = None) -> Inputs:
     tokenizer = load_tokenizer(Path(data_dir))
-    return Inputs([tokens(tokenizer, [text]) for text in chosen], torch.zeros(len(chosen)) if targets is None else targets)
+    inputs = [tokens(tokenizer, [text]) for text in chosen]
+    return Inputs(inputs, torch.zeros(len(chosen)) if targets is None else targets)
 
 
 @Registry.register_dataset()
