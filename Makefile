@@ -75,18 +75,18 @@ $(TOOLS)/.metronome: $(METRONOME_SOURCES) $(TOOLS)/.ready
 
 # torch is not in the lock: from PyPI it brings its GPU libraries, from a folder or an index with CPU wheels
 # (PIP_FIND_LINKS, PIP_EXTRA_INDEX_URL) it does not; either will do, and the rest of the lock stays the same.
-$(OLIVE)/.ready: images/aml_olive_optimizer/requirements.lock $(addsuffix /pyproject.toml,$(SHARED) packages/aml_olive_optimizer) | .venv/.system
+$(OLIVE)/.ready: images/aml_olive_optimizer/requirements.lock tests/olive.lock $(addsuffix /pyproject.toml,$(SHARED) packages/aml_olive_optimizer) | .venv/.system
 	@echo "installing the optimizer's environment ($(OLIVE)); PyTorch and ONNX Runtime make it large"
 	$(PYTHON) -m venv $(OLIVE)
 	$(OLIVE)/bin/python $(PIP_INSTALL) $(TORCH)
-	$(OLIVE)/bin/python $(PIP_INSTALL) --no-deps --require-hashes -r images/aml_olive_optimizer/requirements.lock
+	$(OLIVE)/bin/python $(PIP_INSTALL) --no-deps --require-hashes -r images/aml_olive_optimizer/requirements.lock -r tests/olive.lock
 	$(OLIVE)/bin/python $(PIP_INSTALL) $(EDITABLE) --editable packages/aml_olive_optimizer
 	$(OLIVE)/bin/python -m pip check
 	touch $@
 
 # Locks are made for the images' Python; wheels of later ones are among the hashes. The tools' locks keep to the base
 # image's versions, because they are installed over it.
-LOCKS := tests/requirements $(sort $(basename $(wildcard images/*/*.in)))
+LOCKS := tests/requirements tests/olive $(sort $(basename $(wildcard images/*/*.in)))
 # Starting it once installs Azurite.
 $(PLANE)/azurite: $(TOOLS)/.ready
 	$(TOOLS)/bin/azureml-local up --home $(PLANE) && $(TOOLS)/bin/azureml-local down --home $(PLANE)
@@ -105,7 +105,7 @@ lock/%:  ## resolve one lock anew (e.g. lock/tests/requirements)
 
 COMPILE = echo "resolving $(1).lock" && UV_FIND_LINKS="$${PIP_FIND_LINKS:-}" UV_EXTRA_INDEX_URL="$${PIP_EXTRA_INDEX_URL:-}" .venv/lock/bin/uv pip compile --quiet --upgrade \
 	--generate-hashes --no-header --python-version 3.11 --python-platform x86_64-manylinux_2_28 --no-emit-package torch \
-	$(patsubst %,--constraint images/base/requirements.lock,$(filter images/aml_%,$(1))) \
+	$(addprefix --constraint ,$(if $(filter images/aml_%,$(1)),images/base/requirements.lock) $(if $(filter tests/olive,$(1)),images/aml_olive_optimizer/requirements.lock)) \
 	$(foreach package,$(patsubst %/pyproject.toml,%,$(wildcard schemas/pyproject.toml packages/*/pyproject.toml)),--no-emit-package $(call DIST,$(package))) $(1).in -o $(1).lock && \
 	{ ! grep -E '^(nvidia|cuda|triton)' $(1).lock || { echo "$(1).lock: PyTorch's GPU libraries got in; name a source of CPU wheels"; rm $(1).lock; false; }; }
 DIST = $(shell sed -n 's/^name = "\(.*\)"/\1/p' $(1)/pyproject.toml)
