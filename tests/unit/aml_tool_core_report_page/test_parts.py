@@ -98,6 +98,7 @@ def test_a_short_timeline_stands_as_it_is() -> None:
 
 def test_times_of_a_report() -> None:
     assert seconds_between("2026-03-14T09:26:53.500Z", "2026-03-14T09:28:00Z") == 66.5
+    assert seconds_between("2026-03-14T09:26:53.5Z", "2026-03-14T09:26:54.12345678Z") == pytest.approx(0.623457)
 
 
 def test_pointers() -> None:
@@ -205,3 +206,22 @@ def test_an_engine_that_tells_no_status_codes(measured: Any) -> None:
     page = render_report(document)
     assert "This engine does not tell status codes apart." in page
     assert "in a closed loop a request is sent when it is due" in page
+
+
+def test_repeated_runs_are_listed(measured: Any) -> None:
+    document = measured()
+    runs = [measured(seed=seed)["result"] for seed in (1, 2, 3)]
+    document["result"]["repeats"] = runs
+    page = render_report(document)
+    assert page.index("Repeated runs") < page.index('id="latency"')
+    for index, run in enumerate(runs):
+        place = f"/result/repeats/{index}/latency_ms/percentiles/99/value"
+        value = run["latency_ms"]["percentiles"]["99"]["value"]
+        assert f'value="{value}" data-pointer="{place}"' in page
+
+
+def test_every_cost_has_its_tile(measured: Any) -> None:
+    document = measured(has_endpoint=True)
+    document["cost"]["cost_per_million_requests"] = 12.5
+    page = render_report(document)
+    assert "<dt>Cost per million requests</dt>" in page and "<dt>Core-hours per million requests</dt>" in page

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterable, Mapping, Sequence
-from datetime import datetime
 from typing import Any
 
 from aml_tool_core import InputError
@@ -20,6 +19,7 @@ from aml_tool_core.profiling.result import Errors, Generator, Result, Schedule
 from aml_tool_core.profiling.target import Target
 from aml_tool_core.profiling.verdict import judge
 from aml_tool_core.report_page.figures import at
+from aml_tool_core.report_page.timeline import utc
 
 from aml_report.reading import Document, Report
 
@@ -51,7 +51,7 @@ def merge(reports: Sequence[Report]) -> dict[str, Any]:
     documents = [report.document for report in reports]
     result = _result(reports)
     load = _load(documents)
-    started_at = min(documents, key=lambda document: _moment(document["started_at"]))["started_at"]
+    started_at = min(documents, key=lambda document: utc(document["started_at"]))["started_at"]
     merged = {
         **{key: first.document[key] for key in ("tool", "provenance", "target")},
         "version": VERSION,
@@ -83,7 +83,7 @@ def _check_alike(first: Report, other: Report) -> None:
 
 def _check_together(reports: Sequence[Report]) -> None:
     """Rates add up only where the runs lie over one another in time."""
-    starts = [(_moment(report.document["started_at"]).timestamp(), report) for report in reports]
+    starts = [(utc(report.document["started_at"]).timestamp(), report) for report in reports]
     (_, earliest), (_, latest) = min(starts, key=_at), max(starts, key=_at)
     apart_sec = max(start for start, _ in starts) - min(start for start, _ in starts)
     length_sec = earliest.document["load"]["warmup_sec"] + earliest.document["load"]["duration_sec"]
@@ -248,10 +248,10 @@ def _percentile(histogram: Histogram, percent: float) -> dict[str, Any]:
 
 def _timeline(documents: Sequence[Document]) -> list[dict[str, Any]]:
     """Add the seconds up on the earliest report's clock; their percentiles cannot be added and are null."""
-    start = min(_moment(document["started_at"]) for document in documents)
+    start = min(utc(document["started_at"]) for document in documents)
     seconds: dict[int, dict[str, Any]] = {}
     for document in documents:
-        shift_sec = round((_moment(document["started_at"]) - start).total_seconds())
+        shift_sec = round((utc(document["started_at"]) - start).total_seconds())
         for one in document["result"]["timeline"]:
             t_sec = one["t_sec"] + shift_sec
             second = seconds.setdefault(
@@ -309,7 +309,3 @@ def _sum_if_all(parts: Sequence[Mapping[str, Any]], key: str) -> int | None:
 
 def _without_none(document: Mapping[str, Any]) -> dict[str, Any]:
     return {key: value for key, value in document.items() if value is not None}
-
-
-def _moment(text: str) -> datetime:
-    return datetime.fromisoformat(text.replace("Z", "+00:00"))  # Python 3.10 does not read Z

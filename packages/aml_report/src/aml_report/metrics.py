@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from enum import Enum
 from typing import Any
 
-from aml_tool_core.report_page.figures import at, escaped
+from aml_tool_core.report_page.figures import at, cost_words, escaped
 from aml_tool_core.report_page.time_charts import metric_words
 
 Document = Mapping[str, Any]
@@ -46,7 +46,7 @@ class Metric:
 
 def metrics_of(document: Document) -> list[Metric]:
     """Return the metrics that can be looked for in a report like this one."""
-    return [*_latencies(document, "latency_ms", "Latency", gated=True), *_rates(),
+    return [*_latencies(document, "latency_ms", "Latency", gated=True), *_rates(), *_costs(document),
             *_latencies(document, "service_time_ms", "Service time", gated=False), *_usage(document)]  # fmt: skip
 
 
@@ -84,14 +84,15 @@ def _rates() -> Iterator[Metric]:
         value=lambda document: _percent(_refused(document), document),
         interval=lambda document: _wilson(_refused(document), document),
     )  # fmt: skip
-    yield Metric(
-        "core_hour_per_million_requests", "Core-hours per million requests", "", Better.LOWER,
-        value=_reader("/cost/core_hour_per_million_requests"), per_run=False, gated=lambda document: True,
-    )  # fmt: skip
-    yield Metric(
-        "cost_per_million_requests", "Cost per million requests", "", Better.LOWER,
-        value=_reader("/cost/cost_per_million_requests"), per_run=False,
-    )  # fmt: skip
+
+
+def _costs(document: Document) -> Iterator[Metric]:
+    for key in document["cost"]:
+        if key not in ("vcpus_per_instance", "reason"):
+            yield Metric(
+                key, cost_words(key), "", Better.LOWER,
+                value=_reader(f"/cost/{escaped(key)}"), per_run=False, gated=lambda document: True,
+            )  # fmt: skip
 
 
 def _usage(document: Document) -> Iterator[Metric]:

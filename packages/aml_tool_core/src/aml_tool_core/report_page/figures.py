@@ -71,6 +71,12 @@ def number(value: float | int) -> str:
     return text.rstrip("0").rstrip(".") if "." in text else text
 
 
+def cost_words(key: str) -> str:
+    """Return a cost's key in words: `core_hour_per_million_requests` is `Core-hours per million requests`."""
+    words = key.replace("core_hour_", "core-hours_").replace("_", " ")
+    return words[:1].upper() + words[1:]
+
+
 def flattened(document: Any, pointer: str) -> list[tuple[str, Figure]]:
     """Return every scalar below a pointer as (its path in words, figure); nulls and empty containers are left out."""
     found = at(document, pointer)

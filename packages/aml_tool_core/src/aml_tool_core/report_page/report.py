@@ -10,7 +10,7 @@ from aml_tool_core.report_page import time_charts
 from aml_tool_core.report_page.blocks import Banner, Cell, Drawing, Measured, Section, Table, Tile, Tone
 from aml_tool_core.report_page.charts import Point
 from aml_tool_core.report_page.curve import decoded
-from aml_tool_core.report_page.figures import Figure, at, escaped, figure, flattened, number
+from aml_tool_core.report_page.figures import Figure, at, cost_words, escaped, figure, flattened, number
 from aml_tool_core.report_page.page import render_page
 from aml_tool_core.report_page.percentile_chart import percentile_drawing
 
@@ -87,9 +87,7 @@ def _verdict(report: Document) -> Section:
     if sla is None:
         absent.append("No SLA was set: the configuration has no sla, so there is nothing to meet or to miss.")
     else:
-        banners.append(
-            Banner(Tone.GOOD, "SLA met") if sla["met"] else Banner(Tone.BAD, "SLA missed", sla.get("reasons", ()))
-        )
+        banners.append(Banner(Tone.GOOD, "SLA met") if sla["met"] else Banner(Tone.BAD, "SLA missed"))
         tables.append(_criteria(report))
     if verdict.get("notes"):
         banners.append(Banner(Tone.PLAIN, "To be kept in mind", verdict["notes"]))
@@ -105,7 +103,7 @@ def _criteria(report: Document) -> Table:
             [
                 str(criterion["metric"]),
                 figure(report, f"{place}/limit") or "none",
-                figure(report, f"{place}/value") or f"not known{_because(criterion.get('reason'))}",
+                figure(report, f"{place}/value") or "not known",
                 "met" if criterion["met"] else "missed",
             ]
         )
@@ -169,17 +167,13 @@ def _request_tiles(report: Document) -> list[Tile]:
 
 
 def _cost_tiles(report: Document) -> list[Tile]:
-    names = {
-        "core_hour_per_million_requests": ("Core-hours per million requests", ""),
-        "cost_per_million_requests": ("Cost per million requests", str(at(report, "/cost/currency") or "")),
-    }
+    reason = at(report, "/cost/reason")
     tiles = []
-    for key, (label, unit) in names.items():
-        found = figure(report, f"/cost/{key}", unit)
-        if found is not None:
-            tiles.append(Tile(label, Measured(found)))
-        elif key in report["cost"]:
-            tiles.append(Tile(label, f"not known{_because(at(report, '/cost/reason'))}"))
+    for key in report["cost"]:
+        if key not in ("vcpus_per_instance", "reason"):
+            found = figure(report, f"/cost/{key}")
+            unknown = f"not known: {reason}" if reason else "not known"
+            tiles.append(Tile(cost_words(key), Measured(found) if found else unknown))
     return tiles
 
 
@@ -189,7 +183,7 @@ def _repeats(report: Document) -> list[Section]:
     if not repeats:
         return []
     rows: list[list[Cell]] = []
-    for index, run in enumerate(repeats):
+    for index in range(len(repeats)):
         place = f"/result/repeats/{index}"
         rows.append(
             [
@@ -201,7 +195,6 @@ def _repeats(report: Document) -> list[Section]:
                 figure(report, f"{place}/requests_per_sec", "/s") or "not measured",
             ]
         )
-        del run
     header = ("Run", *(f"p{name}" for name in _TILE_PERCENTILES), "Rate")
     intro = "The measurement was repeated; how far its runs lie apart is its noise."
     return [Section("repeats", "Repeated runs", intro=intro, tables=[Table("Each run", header, rows)])]
@@ -333,7 +326,3 @@ def _derived(value: int) -> Figure:
 
 def _share(part: int, whole: int) -> str:
     return f"{number(100 * part / whole)} % of requests" if whole else "nothing was sent"
-
-
-def _because(reason: Any) -> str:
-    return f": {reason}" if reason else ""

@@ -23,15 +23,16 @@ def timeline(report: Document) -> Section:
     """Return rate, latency and errors over time."""
     seconds = at(report, "/result/timeline") or []
     if not seconds:
-        reason = "This engine does not report the run second by second."
-        return Section("timeline", "Timeline", absent=[str(at(report, "/result/timeline_reason") or reason)])
+        return Section("timeline", "Timeline", absent=["This engine does not report the run second by second."])
     moments, step = thinned(seconds)
     end_sec = _end_sec(report)
     intro = "" if step == 1 else (
         f"Each point stands for {step} seconds: the mean rate, the median of the medians, the worst p99, all errors."
     )  # fmt: skip
-    drawings = [_rate(report, moments, end_sec), *_latency(moments, end_sec), _errors(moments, end_sec)]
-    return Section("timeline", "Timeline", intro=intro, drawings=drawings)
+    latency = _latency(moments, end_sec)
+    absent = [] if latency else ["The report has no percentiles of single seconds, so their course is not drawn."]
+    drawings = [_rate(report, moments, end_sec), *latency, _errors(moments, end_sec)]
+    return Section("timeline", "Timeline", intro=intro, drawings=drawings, absent=absent)
 
 
 def resource_usage(report: Document) -> Section:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from datetime import datetime
+from datetime import datetime, timedelta, timezone
 from typing import Any
 
 _MOST_POINTS = 300  # the default duration, so that its seconds stand as they are
@@ -32,12 +32,15 @@ def thinned(timeline: Sequence[Mapping[str, Any]], most: int = _MOST_POINTS) -> 
 
 
 def seconds_between(start: str, at: str) -> float:
-    """Return the seconds from one RFC 3339 time of a report to another."""
-    return (_moment(at) - _moment(start)).total_seconds()
+    """Return the seconds from one time of a report to another."""
+    return (utc(at) - utc(start)).total_seconds()
 
 
-def _moment(text: str) -> datetime:
-    return datetime.fromisoformat(text.replace("Z", "+00:00"))  # Python 3.10 does not read Z
+def utc(text: str) -> datetime:
+    """Return a time as a report holds it, RFC 3339 in UTC with any number of decimals (Python 3.10 reads 3 or 6)."""
+    whole, _, decimals = text.removesuffix("Z").partition(".")
+    at = datetime.strptime(whole, "%Y-%m-%dT%H:%M:%S").replace(tzinfo=timezone.utc)
+    return at + timedelta(seconds=float(f"0.{decimals or 0}"))
 
 
 def _joined(seconds: Sequence[Mapping[str, Any]]) -> Moment:
