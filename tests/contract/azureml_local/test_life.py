@@ -21,14 +21,14 @@ import pytest
 from azure.core.exceptions import ResourceNotFoundError
 
 
-def owned(home: Path) -> list[psutil.Process]:
-    """Return the live processes that carry the home's mark."""
+def owned(home: Path) -> dict[psutil.Process, str]:
+    """Return the live processes that carry the home's mark, and their names."""
     home_id = json.loads((home / "settings.json").read_text())["home_id"]
-    found = []
+    found = {}
     for process in psutil.process_iter():
         try:
             if process.environ().get("AZUREML_LOCAL_OWNER") == home_id and process.status() != psutil.STATUS_ZOMBIE:
-                found.append(process)
+                found[process] = process.name()
         except (psutil.NoSuchProcess, psutil.AccessDenied):
             continue
     return found
@@ -87,7 +87,7 @@ def test_everything_listens_on_loopback_only(plane: Any, shared: Any) -> None:
     supervisor = psutil.Process(supervisor_pid(plane.home))
     listening = [
         connection.laddr.ip
-        for process in {supervisor, *owned(plane.home)}
+        for process in [supervisor, *owned(plane.home)]
         for connection in process.net_connections(kind="inet")
         if connection.status == psutil.CONN_LISTEN
     ]
@@ -100,7 +100,7 @@ def test_endpoints_survive_a_restart(plane: Any, cloud: Any, shared: Any, how: s
     assert shared.score().status_code == 200
     if how == "down":
         plane.command("down")
-        assert owned(plane.home) == []
+        assert owned(plane.home) == {}
         with pytest.raises(Exception, match="refused"):
             shared.score()
     else:
@@ -157,7 +157,8 @@ def test_what_was_in_progress_is_resumed(plane: Any, cloud: Any) -> None:
     with concurrent.futures.ThreadPoolExecutor(1) as pool:
         # Its polling breaks off when the control plane goes; what counts is what the next one says.
         waiting = pool.submit(cloud.deploy, "slow-ep", "blue", script="slow.py")
-        wait_for(lambda: state_of(cloud, "slow-ep", "blue") == "Creating")
+        wait_for(lambda: waiting.done() or state_of(cloud, "slow-ep", "blue") == "Creating")
+        assert not waiting.done(), waiting.exception()
         psutil.Process(supervisor_pid(plane.home)).send_signal(signal.SIGKILL)
         plane.command("up")
         wait_for(lambda: state_of(cloud, "slow-ep", "blue") == "Succeeded")
@@ -168,13 +169,12 @@ def test_what_was_in_progress_is_resumed(plane: Any, cloud: Any) -> None:
 
 @pytest.mark.parametrize("name", ["haproxy", "node"])
 def test_services_that_die_are_started_again(plane: Any, cloud: Any, shared: Any, name: str) -> None:
+    supervisor = supervisor_pid(plane.home)
     victim = next(
-        process
-        for process in owned(plane.home)
-        if process.name() == name and process.ppid() == supervisor_pid(plane.home)
+        process for process, found in owned(plane.home).items() if found == name and process.ppid() == supervisor
     )
     victim.kill()
-    wait_for(lambda: any(p.name() == name and p.pid != victim.pid for p in owned(plane.home)))
+    wait_for(lambda: any(found == name and process != victim for process, found in owned(plane.home).items()))
     if name == "haproxy":
         wait_for(lambda: scores(shared))
     else:
@@ -189,9 +189,9 @@ def wait_for(condition: Callable[[], bool], limit_sec: float = 60) -> None:
         time.sleep(0.1)
 
 
-def state_of(cloud: Any, endpoint: str, deployment: str) -> str | None:
+def state_of(cloud: Any, endpoint: str, deployment: str) -> Any:
     try:
-        return str(cloud.client.online_deployments.get(deployment, endpoint).provisioning_state)
+        return cloud.client.online_deployments.get(deployment, endpoint).provisioning_state
     except ResourceNotFoundError:
         return None
 
@@ -218,7 +218,7 @@ def test_a_taken_port_is_named(plane: Any, tmp_path: Path) -> None:
         done = elsewhere.command("up", check=False)
     assert done.returncode == 1
     assert done.stderr.count("\n") == 1 and str(port) in done.stderr
-    wait_for(lambda: owned(tmp_path / "home") == [], 20)
+    wait_for(lambda: owned(tmp_path / "home") == {}, 20)
 
 
 def test_in_the_foreground_it_ends_with_a_signal(plane: Any, tmp_path: Path) -> None:
@@ -233,5 +233,5 @@ def test_in_the_foreground_it_ends_with_a_signal(plane: Any, tmp_path: Path) -> 
     wait_for(lambda: elsewhere.command("status", check=False).returncode == 0)
     process.send_signal(signal.SIGINT)
     assert process.wait(30) == 0
-    assert owned(home) == []
+    assert owned(home) == {}
     assert elsewhere.command("status", check=False).returncode == 1

@@ -51,7 +51,7 @@ class Summary:
 
 
 def bucket_us(latency_us: int) -> int:
-    """Round a latency down to eight significant bits: an error of 0.4 % at most, and few distinct values."""
+    """Round a latency down to eight significant bits: an error of 0.8 % at most, and few distinct values."""
     shift = max(0, latency_us.bit_length() - 8)
     return (latency_us >> shift) << shift
 
