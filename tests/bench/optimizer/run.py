@@ -1,0 +1,230 @@
+#!/usr/bin/env python3
+"""What the optimizer costs beside Olive itself, and what it wins: MiniLM, searched, timed in-process, and compared.
+
+    .venv/olive/bin/python tests/bench/optimizer/run.py
+
+Three parts, one table each; nothing is asserted, everything is written to results.json in the work folder:
+
+1. the wall time of the tool and of Olive called directly on the same search, each from an empty cache;
+2. PyTorch, ONNX Runtime as exported (both execution providers) and the model that the search found, in-process, batch
+   1, 128 tokens, on as many cores as asked (2): each in its own process, taking turns, so that a disturbance of the
+   machine strikes all of them; ratios are formed within a turn, and their median and quartiles are given;
+3. how far the found model's embeddings of the held-out sentences, which the search never sees, are from the original's.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import statistics
+import subprocess
+import sys
+import time
+from collections.abc import Mapping, Sequence
+from contextlib import ExitStack
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+from tabulate import tabulate
+
+HERE = Path(__file__).resolve().parent
+REPOSITORY = HERE.parents[2]
+EXAMPLE = REPOSITORY / "job-templates" / "minilm"
+PAUSE_SEC = 0.02  # between turns: lets a runtime's spinning threads go to sleep before the next one is timed
+BASELINES = ("pytorch", "onnxruntime-cpu", "onnxruntime-openvino")
+FOUND = "optimized"
+
+
+@dataclass(frozen=True)
+class Walls:
+    """Wall times of the same search, in the order in which they were taken."""
+
+    tool_sec: list[float]
+    olive_sec: list[float]
+
+    @property
+    def ratio(self) -> float:
+        return statistics.median(self.tool_sec) / statistics.median(self.olive_sec)
+
+
+@dataclass(frozen=True)
+class Timed:
+    """One contender: the quickest run of each turn, in the order of the turns."""
+
+    name: str
+    turns_ms: list[float]
+
+    @property
+    def median_ms(self) -> float:
+        return statistics.median(self.turns_ms)
+
+    def speedup_over(self, other: Timed) -> tuple[float, float, float]:
+        """Return the quartiles (25, 50, 75 %) of how many times faster this one was, turn by turn."""
+        ratios = [theirs / ours for ours, theirs in zip(self.turns_ms, other.turns_ms, strict=True)]
+        lower, middle, upper = statistics.quantiles(ratios, n=4)
+        return lower, middle, upper
+
+
+class Contender:
+    """A process of its own that loads one form of the model and runs it when told to."""
+
+    def __init__(self, name: str, model: Path, settings: Mapping[str, Any], cores: int) -> None:
+        self.name = name
+        command = [sys.executable, str(HERE / "contender.py"), name, str(model), json.dumps(settings), str(cores)]
+        self._process = subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
+        self._read()
+
+    def __enter__(self) -> Contender:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        assert self._process.stdin is not None
+        self._process.stdin.close()
+        self._process.wait()
+
+    def ask(self, question: str) -> Any:
+        """Return the answer to `times RUNS`, `embeddings FOLDER` or `quality …`."""
+        assert self._process.stdin is not None
+        print(question, file=self._process.stdin, flush=True)
+        return self._read()
+
+    def _read(self) -> Any:
+        assert self._process.stdout is not None
+        line = self._process.stdout.readline()
+        if not line:
+            raise SystemExit(f"{self.name}: ended with exit code {self._process.wait()}")
+        return json.loads(line)
+
+
+def fetched(work: Path) -> Path:
+    """Return the folder with the model, fetched unless an earlier run did."""
+    model = work / "model"
+    if not model.exists():
+        subprocess.run([sys.executable, EXAMPLE / "train.py", "--output", model], check=True)
+    return model
+
+
+def search_by_tool(work: Path, model: Path, turn: int) -> tuple[float, Path]:
+    """Run the tool as a job does, from an empty cache; return its wall time and its folder."""
+    folder = work / f"tool-{turn}"
+    flags: dict[str, Path] = {
+        "config_path": EXAMPLE / "optimizer.json",
+        "model_path": model,
+        "code": EXAMPLE / "code",
+        "optimized_parameters_path": folder / "optimized_parameters",
+        "optimized_model_path": folder / "optimized_model",
+    }
+    words = [word for flag, value in flags.items() for word in (f"--{flag}", str(value))]
+    return _timed([sys.executable, "-m", "aml_olive_optimizer", *words], folder), folder
+
+
+def search_by_olive(work: Path, model: Path, turn: int) -> float:
+    """Run the same search by Olive alone, from an empty cache; return its wall time."""
+    folder = work / f"olive-{turn}"
+    command = [sys.executable, str(HERE / "direct.py"), str(EXAMPLE), str(model)]
+    return _timed(command, folder)
+
+
+def _timed(command: Sequence[str], folder: Path) -> float:
+    folder.mkdir(parents=True)
+    print(f"  {folder.name} ...", end=" ", flush=True)
+    started = time.monotonic()
+    with (folder / "log.txt").open("w") as log:
+        code = subprocess.run(command, cwd=folder, stdout=log, stderr=subprocess.STDOUT, check=False).returncode
+    taken = time.monotonic() - started
+    if code:
+        raise SystemExit(f"exit code {code}; its log is {folder / 'log.txt'}")
+    print(f"{taken:.1f} s", flush=True)
+    return taken
+
+
+def race(work: Path, model: Path, found: Path, given: argparse.Namespace) -> tuple[list[Timed], dict[str, Any]]:
+    """Time all contenders in turns; return their times, and what the found model's embeddings are worth."""
+    parameters = json.loads((found / "optimized_parameters" / "optimized_parameters.json").read_text())
+    exported = work / "exported.onnx"
+    folder = model / "all-MiniLM-L6-v2"
+    if not exported.exists():
+        subprocess.run([sys.executable, HERE / "contender.py", "export", folder, exported], check=True)
+    turns: dict[str, list[float]] = {}
+    with ExitStack() as stack:
+        contenders = [
+            stack.enter_context(Contender("pytorch", folder, {}, given.cores)),
+            stack.enter_context(Contender("onnxruntime-cpu", exported, _as_exported("CPU"), given.cores)),
+            stack.enter_context(Contender("onnxruntime-openvino", exported, _as_exported("OpenVINO"), given.cores)),
+            stack.enter_context(
+                Contender(FOUND, found / "optimized_model" / "model.onnx", parameters, given.cores),
+            ),
+        ]
+        for _ in range(given.turns):
+            for contender in contenders:
+                time.sleep(PAUSE_SEC)
+                turns.setdefault(contender.name, []).append(min(contender.ask(f"times {given.runs}")))
+        reference = contenders[0].ask(f"embeddings {json.dumps(str(folder))}")
+        quality = contenders[-1].ask(f"quality {json.dumps({'folder': str(folder), 'reference': reference})}")
+    return [Timed(name, times) for name, times in turns.items()], {**quality, "parameters": parameters}
+
+
+def _as_exported(provider: str) -> dict[str, Any]:
+    return {"execution_provider": [[f"{provider}ExecutionProvider", {}]], "session_options": {}}
+
+
+def summary(walls: Walls | None, timed: Sequence[Timed], quality: Mapping[str, Any]) -> str:
+    """Return the tables."""
+    parts = []
+    if walls is not None:
+        rows = [
+            ["aml_olive_optimizer", ", ".join(f"{wall:.1f}" for wall in walls.tool_sec), f"{walls.ratio:.2f}"],
+            ["Olive directly", ", ".join(f"{wall:.1f}" for wall in walls.olive_sec), "1"],
+        ]
+        parts.append(tabulate(rows, headers=["search", "wall time s", "ratio"], disable_numparse=True))
+    found = next(entry for entry in timed if entry.name == FOUND)
+    rows = []
+    for entry in timed:
+        lower, middle, upper = found.speedup_over(entry)
+        rows.append([entry.name, f"{entry.median_ms:.2f}", f"{middle:.2f}", f"{lower:.2f} to {upper:.2f}"])
+    headers = ["in-process, 128 tokens", "ms (median)", "optimized is faster by", "quartiles"]
+    parts.append(tabulate(rows, headers=headers, disable_numparse=True, colalign=("left", "right", "right", "right")))
+    parameters = quality["parameters"]
+    parts.append(
+        f"held-out mean cosine {quality['mean_cosine']:.4f}, smallest {quality['least_cosine']:.4f}; retrieval MRR "
+        f"{quality['mrr']:.4f}, original {quality['original_mrr']:.4f}\n"
+        f"found: {parameters['execution_provider'][0][0]}, {json.dumps(parameters['session_options'])}"
+    )
+    return "\n\n".join(parts)
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--work_folder", type=Path, default=REPOSITORY / ".demo" / "bench-optimizer")
+    parser.add_argument("--cores", type=int, default=2, help="that everything is confined to (default: 2)")
+    parser.add_argument("--searches", type=int, default=1, help="of each kind, alternating (default: 1)")
+    parser.add_argument("--turns", type=int, default=40, help="of each contender (default: 40)")
+    parser.add_argument("--runs", type=int, default=10, help="in a turn, of which the quickest counts (default: 10)")
+    parser.add_argument("--found", type=Path, help="skip the searches and take this folder of an earlier one, tool-*")
+    given = parser.parse_args()
+    work: Path = given.work_folder.absolute() / time.strftime("%Y%m%dT%H%M%S")
+    allowed = sorted(os.sched_getaffinity(0))
+    if len(allowed) < given.cores:
+        parser.error(f"--cores {given.cores}: this process may use {len(allowed)}")
+    os.sched_setaffinity(0, allowed[: given.cores])  # and, inherited, whatever is started from here
+    work.mkdir(parents=True)
+    print(f"load of the machine before: {os.getloadavg()[0]:.1f} on {len(allowed)} cores", flush=True)
+    model = fetched(given.work_folder.absolute())
+    found, walls = given.found, None
+    if found is None:
+        walls = Walls([], [])
+        for turn in range(1, given.searches + 1):
+            taken, found = search_by_tool(work, model, turn)
+            walls.tool_sec.append(taken)
+            walls.olive_sec.append(search_by_olive(work, model, turn))
+    timed, quality = race(work, model, found.absolute(), given)
+    print("\n" + summary(walls, timed, quality))
+    results = {"walls": asdict(walls) if walls else None, "timed": [asdict(entry) for entry in timed], **quality}
+    (work / "results.json").write_text(json.dumps(results, indent=2) + "\n", encoding="utf-8")
+    print(f"\nload of the machine after: {os.getloadavg()[0]:.1f}; results in {work / 'results.json'}")
+
+
+if __name__ == "__main__":
+    main()
