@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 import concurrent.futures
+import json
 import time
 from collections import Counter
+from dataclasses import replace
 from typing import Any
 
+import jwt
 import pytest
 
 
@@ -133,18 +136,26 @@ def test_a_crashed_server_is_started_again(cloud: Any) -> None:
 
 
 @pytest.mark.parametrize("auth_mode", ["aml_token", "aad_token"])
-def test_token_auth_modes(cloud: Any, credential: Any, auth_mode: str) -> None:
+def test_token_auth_modes(cloud: Any, plane: Any, shared: Any, credential: Any, auth_mode: str) -> None:
     name = f"{auth_mode.replace('_', '-')}-ep"
     cloud.endpoint(name, auth_mode)
     cloud.deploy(name, "blue")
     cloud.traffic(name, {"blue": 100})
     keys = cloud.client.online_endpoints.get_keys(name)
-    target = type(cloud.target("shared-ep"))(
-        cloud.client.online_endpoints.get(name).scoring_uri, keys.access_token, cloud.http
-    )
+    target = replace(shared, uri=cloud.client.online_endpoints.get(name).scoring_uri, key=keys.access_token)
     assert target.score().status_code == 200
-    # A token for the control plane is none for the endpoint, and neither is a forged one.
-    arm = cloud.client._base_url if hasattr(cloud.client, "_base_url") else target.uri
-    assert target.score(key=credential.get_token(f"{arm}/.default").token).status_code == 401
-    assert target.score(key=f"{keys.access_token[:-6]}AAAAAA").status_code == 401
+    # A token for the control plane is none for the endpoint, and neither is an expired or a forged one.
+    arm = plane.variables["ARM_CLOUD_METADATA_URL"].split("/metadata")[0]
+    claims = jwt.decode(keys.access_token, options={"verify_signature": False})
+    key = json.loads((plane.home / "secrets.json").read_text())["signing_key"]
+    bad = {
+        "another audience": credential.get_token(f"{arm}/.default").token,
+        "expired": jwt.encode({**claims, "exp": int(time.time()) - 1}, key, algorithm="HS256"),
+        "without an end": jwt.encode({"aud": claims["aud"]}, key, algorithm="HS256"),
+        "another key": jwt.encode(claims, "x" * 40, algorithm="HS256"),
+        "unsigned": jwt.encode(claims, "", algorithm="none"),
+        "no token": "nonsense",
+    }
+    statuses = {name: target.score(key=token).status_code for name, token in bad.items()}
+    assert statuses == dict.fromkeys(bad, 401)
     cloud.delete(name)

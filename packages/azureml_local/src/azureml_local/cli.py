@@ -108,7 +108,13 @@ def run_up(home: Home, arguments: argparse.Namespace) -> int:
             if not arguments.foreground:
                 _spawn(home, azurite)
         if not arguments.foreground:
-            _wait_ready(home)
+            try:
+                _wait_ready(home)
+            except BaseException:
+                # Interrupted, or it does not come up: what this call has started ends with it.
+                if supervisor is None:
+                    _stop(home, settings)
+                raise
     if arguments.foreground:
         return _run_supervisor(home, azurite)
     print(_describe(home, settings))
@@ -135,10 +141,11 @@ def _prepare(home: Home, arguments: argparse.Namespace) -> Settings:
 
 
 def _spawn(home: Home, azurite: str) -> None:
+    """Start the supervisor; returns once it has made itself known, so that it can be found and stopped."""
     log = home.logs_dir / "supervisor.log"
     descriptor = os.open(log, os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o600)
     try:
-        subprocess.Popen(
+        started = subprocess.Popen(
             [sys.executable, "-m", "azureml_local", "supervise", "--home", str(home.root), "--azurite", azurite],
             stdin=subprocess.DEVNULL,
             stdout=descriptor,
@@ -149,19 +156,27 @@ def _spawn(home: Home, azurite: str) -> None:
         )
     finally:
         os.close(descriptor)
+    deadline = time.monotonic() + START_LIMIT_SEC
+    try:
+        while not _report(home):
+            if started.poll() is not None or time.monotonic() > deadline:
+                raise PlaneError(f"the supervisor has ended: {tail_lines(log, 1)}; see {log}")
+            time.sleep(0.02)
+    except BaseException:
+        started.kill()
+        raise
 
 
 def _wait_ready(home: Home) -> None:
     log = home.logs_dir / "supervisor.log"
     deadline = time.monotonic() + START_LIMIT_SEC
-    first_look = time.monotonic() + 10
     while time.monotonic() < deadline:
         report = _report(home)
         if report.get("status") == "ready":
             return
         if report.get("status") == "failed":
             raise PlaneError(str(report["error"]))
-        if time.monotonic() > first_look and _supervisor(home) is None:
+        if _supervisor(home) is None:
             raise PlaneError(f"the supervisor has ended: {tail_lines(log, 1)}; see {log}")
         time.sleep(0.05)
     raise PlaneError(f"not ready after {START_LIMIT_SEC:g} s; see {log}")
@@ -190,17 +205,23 @@ def run_down(home: Home, arguments: argparse.Namespace) -> int:
         return 0
     home.make()
     with _lock(home):
-        supervisor = _supervisor(home)
-        if supervisor is not None:
-            send(supervisor, signal.SIGTERM)
-            deadline = time.monotonic() + STOP_LIMIT_SEC
-            while is_alive(supervisor) and time.monotonic() < deadline:
-                time.sleep(0.05)
-            stop_all([supervisor], grace_sec=0)
-        swept = _sweep(home, settings)
-        home.supervisor_path.unlink(missing_ok=True)
-    print(f"{PROGRAM}: {'stopped' if supervisor or swept else 'was not running'}")
+        stopped = _stop(home, settings)
+    print(f"{PROGRAM}: {'stopped' if stopped else 'was not running'}")
     return 0
+
+
+def _stop(home: Home, settings: Settings) -> bool:
+    """End the supervisor and its children; says whether there were any."""
+    supervisor = _supervisor(home)
+    if supervisor is not None:
+        send(supervisor, signal.SIGTERM)
+        deadline = time.monotonic() + STOP_LIMIT_SEC
+        while is_alive(supervisor) and time.monotonic() < deadline:
+            time.sleep(0.05)
+        stop_all([supervisor], grace_sec=0)
+    swept = _sweep(home, settings)
+    home.supervisor_path.unlink(missing_ok=True)
+    return supervisor is not None or swept > 0
 
 
 def _sweep(home: Home, settings: Settings) -> int:

@@ -6,8 +6,10 @@ import asyncio
 import contextlib
 import csv
 import io
+import re
 import shutil
 import signal
+import subprocess
 from collections.abc import Mapping
 from pathlib import Path
 
@@ -21,6 +23,8 @@ from azureml_local.runtime.haproxy_config import EndpointRoutes, GatewayFiles, r
 from azureml_local.runtime.service import Service
 
 RELOAD_LIMIT_SEC = 15.0
+# Tokens are verified with http_auth_bearer and jwt_verify, which came with 2.5, a version that is no longer maintained.
+OLDEST_VERSION = (2, 6)
 
 
 def find_haproxy() -> str:
@@ -29,6 +33,13 @@ def find_haproxy() -> str:
     found = shutil.which("haproxy") or shutil.which("haproxy", path="/usr/sbin:/usr/local/sbin")
     if found is None:
         raise PlaneError("haproxy: not found on PATH; install it (Debian, Ubuntu: apt-get install haproxy)")
+    told = subprocess.run([found, "-v"], capture_output=True, text=True, check=False).stdout
+    match = re.search(r"version (\d+)\.(\d+)", told)
+    if match is None or (int(match[1]), int(match[2])) < OLDEST_VERSION:
+        oldest = ".".join(map(str, OLDEST_VERSION))
+        raise PlaneError(
+            f"{found}: {told.splitlines()[0] if told else 'no version'}; version {oldest} or newer is needed"
+        )
     return found
 
 

@@ -104,6 +104,9 @@ class Rollouts:
 
     async def _prepare(self, spec: DeploymentSpec, folder: Path, note: Callable[[str], None]) -> ServerFiles:
         environment_properties = self._asset(spec.environment_id).properties
+        if environment_properties.get("build"):
+            message = "An environment with a Docker build context cannot be built here; use a conda file."
+            raise DeploymentError("EnvironmentNotSupported", message)
         note(f"environment {last_name(spec.environment_id)}: image {environment_properties.get('image')}: not used")
         conda = parse_conda_file(environment_properties.get("condaFile"))
         environment = await ensure_environment(conda, self._environments_dir, self._children, os.environ)
