@@ -7,12 +7,15 @@ import binascii
 import math
 import zlib
 from itertools import accumulate
+from typing import TYPE_CHECKING
 
 from hdrh.codec import HdrCookieException, HdrLengthException
 from hdrh.histogram import HdrHistogram
 
 from aml_tool_core.errors import InputError
-from aml_tool_core.profiling.histogram import Histogram
+
+if TYPE_CHECKING:
+    from aml_tool_core.profiling.histogram import Histogram
 
 _POINTS_PER_DECADE = 40
 # What the library raises on a text that is cut short, garbled, or something else.
@@ -31,6 +34,9 @@ _DECODING_ERRORS = (
 
 def decoded(encoded: str, source: str) -> Histogram:
     """Return the histogram of an HdrHistogram V2 compressed, base64 text. Raises InputError."""
+    # Imported here because the profilers, whose package this is in, import the page.
+    from aml_tool_core.profiling.histogram import Histogram
+
     try:
         base64.b64decode(encoded, validate=True)
         hdr = HdrHistogram.decode(encoded)

@@ -4,12 +4,15 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping, Sequence
+from typing import TYPE_CHECKING
 
-from aml_tool_core.profiling.histogram import Histogram
 from aml_tool_core.report_page.blocks import Cell, Drawing, Table
 from aml_tool_core.report_page.charts import Axis, Chart, Point, Series
 from aml_tool_core.report_page.curve import by_percentile, percent_label, percent_ticks
 from aml_tool_core.report_page.scales import linear_ticks, log_ticks
+
+if TYPE_CHECKING:
+    from aml_tool_core.profiling.histogram import Histogram
 
 _LOG_FROM_RATIO = 12.0  # a tail this many times the fastest answer flattens the rest of a linear axis
 _SMALLEST_MS = 1e-3  # the histogram's resolution
