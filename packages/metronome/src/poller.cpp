@@ -30,13 +30,15 @@ int pwait2(int fd, epoll_event* events, int most, Nanos timeout) {
 
 }  // namespace
 
-Poller::Poller() : epoll_fd_(::epoll_create1(EPOLL_CLOEXEC)), wake_fd_(::eventfd(0, EFD_NONBLOCK | EFD_CLOEXEC)) {
+Poller::Poller(bool use_timerfd)
+    : epoll_fd_(::epoll_create1(EPOLL_CLOEXEC)), wake_fd_(::eventfd(0, EFD_NONBLOCK | EFD_CLOEXEC)) {
   if (epoll_fd_ < 0 || wake_fd_ < 0) throw RunError(std::string("epoll: ") + std::strerror(errno));
   add(wake_fd_, kWakeId, EPOLLIN | EPOLLET);  // once per wake(), nobody has to read it empty
-  if (pwait2(epoll_fd_, events_.data(), 1, 0) >= 0 || errno != ENOSYS) return;
+  // ENOSYS on an old kernel; EPERM under an old container runtime's seccomp profile.
+  if (!use_timerfd && pwait2(epoll_fd_, events_.data(), 1, 0) >= 0) return;
   timer_fd_ = ::timerfd_create(CLOCK_MONOTONIC, TFD_NONBLOCK | TFD_CLOEXEC);
   if (timer_fd_ < 0) throw RunError(std::string("timerfd: ") + std::strerror(errno));
-  add(timer_fd_, kTimerId, EPOLLIN);
+  add(timer_fd_, kTimerId, EPOLLIN | EPOLLET);
 }
 
 Poller::~Poller() {
@@ -99,7 +101,7 @@ bool Poller::can_spin(Nanos now) {
 
 int Poller::poll_now() {
   const int n = ::epoll_wait(epoll_fd_, events_.data(), static_cast<int>(events_.size()), 0);
-  return std::max(n, 0);
+  return without_timer(n);
 }
 
 int Poller::sleep_until(Nanos deadline) {
@@ -113,13 +115,15 @@ int Poller::sleep_until(Nanos deadline) {
     const itimerspec at{{0, 0}, to_timespec(std::max<Nanos>(deadline, 1))};
     ::timerfd_settime(timer_fd_, TFD_TIMER_ABSTIME, &at, nullptr);
     n = ::epoll_wait(epoll_fd_, events_.data(), static_cast<int>(events_.size()), -1);
-    if (n == 1 && events_[0].data.u64 == kTimerId) {
-      std::uint64_t expirations;
-      static_cast<void>(!::read(timer_fd_, &expirations, sizeof expirations));
-      return 0;
-    }
   }
-  return std::max(n, 0);  // EINTR: nothing happened, the caller's loop comes round again
+  return without_timer(n);
+}
+
+// What a wait found, less our own timer; nothing after EINTR, the caller's loop comes round again.
+int Poller::without_timer(int n) {
+  const auto end = std::remove_if(events_.begin(), events_.begin() + std::max(n, 0),
+                                  [](const epoll_event& event) { return event.data.u64 == kTimerId; });
+  return static_cast<int>(end - events_.begin());
 }
 
 // lead_ follows about the 80th percentile of what the timers are late by: a wait mostly ends just before its

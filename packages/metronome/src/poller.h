@@ -15,7 +15,8 @@ class Poller {
  public:
   static constexpr std::uint64_t kWakeId = UINT64_MAX;  // what wake() reports
 
-  Poller();  // throws RunError where the system has no descriptors left
+  // Throws RunError where the system has no descriptors left. `use_timerfd`: as if epoll_pwait2 were missing.
+  explicit Poller(bool use_timerfd = false);
   ~Poller();
   Poller(const Poller&) = delete;
   Poller& operator=(const Poller&) = delete;
@@ -34,11 +35,12 @@ class Poller {
   int spin_until(Nanos deadline);
   bool can_spin(Nanos now);
   int poll_now();
+  int without_timer(int n);
   void learn(Nanos oversleep);
 
   int epoll_fd_;
   int wake_fd_;
-  int timer_fd_ = -1;  // only on kernels without epoll_pwait2 (before 5.11)
+  int timer_fd_ = -1;  // only where epoll_pwait2 is missing (Linux before 5.11) or forbidden
   Nanos lead_ = 20 * kMicrosecond;
   Nanos since_ = 0;  // first precise wait
   Nanos spun_ = 0;   // time spent spinning since then

@@ -14,6 +14,8 @@ namespace {
 
 // A closed loop whose connects fail would otherwise do nothing but connect.
 constexpr Nanos kRestAfterFailedConnect = 10 * kMillisecond;
+// Reading /proc takes longer than a send may be late, so it is done ahead of the first counted one.
+constexpr Nanos kCpuSnapshotLead = 3 * kMillisecond;
 constexpr Nanos kLongestOpening = 10 * kSecond;
 
 CpuUse thread_cpu_now() {
@@ -259,7 +261,7 @@ void Worker::handle(const epoll_event& event) {
 void Worker::wait() {
   const Nanos finish = end();
   Nanos deadline = plan_.count_from + seconds_.next_seal();
-  if (!cpu_started_) deadline = std::min(deadline, plan_.count_from);
+  if (!cpu_started_) deadline = std::min(deadline, plan_.count_from - kCpuSnapshotLead);
   if (!window_over_) deadline = std::min(deadline, finish);
   if (!in_flight_.empty())
     deadline = std::min(deadline, clients_[in_flight_.oldest()]->sent + from_sec(plan_.options.timeout_sec));
@@ -276,7 +278,7 @@ void Worker::wait() {
 
 // What happens once when the counted window begins, every second, and when it ends.
 void Worker::watch_window(Nanos now) {
-  if (!cpu_started_ && (now >= plan_.count_from || now >= end())) {
+  if (!cpu_started_ && (now >= plan_.count_from - kCpuSnapshotLead || now >= end())) {
     cpu_started_ = true;
     tally_.cpu = thread_cpu_now();
   }
