@@ -14,6 +14,7 @@ from aml_tool_core.azure.monitor import Metric, ResourceUsage, Sample
 from aml_tool_core.profiling import deployment
 from aml_tool_core.profiling.deployment import Deployment
 from aml_tool_core.profiling.load import concurrency
+from aml_tool_core.profiling.target import target_of
 
 NAMES = {
     "subscription_id": "s", "resource_group": "g", "workspace_name": "w", "endpoint_name": "e", "deployment_name": "d",
@@ -92,7 +93,7 @@ def test_without_uri_or_headers_azures_refusal_ends_the_run(monkeypatch: pytest.
 
 def a_deployment(**settings: Any) -> Deployment:
     facts = {**NAMES, "scoring_uri": "http://127.0.0.1:1/", "sku": "F8", "location": "eastus2", **settings}
-    return Deployment(deployment.target_of(facts, "t.json"), {**facts, "identity_access_token": "opaque-token"})
+    return Deployment(target_of(facts, "t.json"), {**facts, "identity_access_token": "opaque-token"})
 
 
 def test_vcpus_are_asked_for_the_size_and_region(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -110,7 +111,7 @@ def test_why_there_are_no_vcpus_is_said(monkeypatch: pytest.MonkeyPatch) -> None
     )  # fmt: skip
     monkeypatch.setattr(arm, "vcpus", lambda *_: None)
     assert deployment.vcpus(a_deployment()) == (None, "eastus2 knows no machine size F8")
-    bare = Deployment(deployment.target_of({"scoring_uri": "http://127.0.0.1:1/"}, "t.json"), {})
+    bare = Deployment(target_of({"scoring_uri": "http://127.0.0.1:1/"}, "t.json"), {})
     assert deployment.vcpus(bare) == (None, None)
 
 
@@ -133,7 +134,7 @@ def test_usage_is_that_of_the_deployment(monkeypatch: pytest.MonkeyPatch) -> Non
 def test_why_there_is_no_usage_is_said(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(monitor, "deployment_metrics", lambda *_: ResourceUsage({}, ("no whole minute",)))
     assert deployment.usage(a_deployment(), AT, AT) == deployment.Usage(None, ("no whole minute",))
-    bare = Deployment(deployment.target_of({"scoring_uri": "http://127.0.0.1:1/"}, "t.json"), {})
+    bare = Deployment(target_of({"scoring_uri": "http://127.0.0.1:1/"}, "t.json"), {})
     assert deployment.usage(bare, AT, AT).reasons == ("the scoring target names no endpoint_name and deployment_name",)
     monkeypatch.delenv("AZUREML_ARM_SUBSCRIPTION", raising=False)
     nowhere = a_deployment()

@@ -14,6 +14,14 @@ class Cost:
     vcpus_per_instance: int | None
     core_hour_per_million_requests: float | None
     reason: str | None = None
+    price_per_million_requests: float | None = None
+
+
+def price_of(target: Target, instance_price_per_hour: float, succeeded_per_sec: float) -> float | None:
+    """Return what a million requests cost at a price per machine and hour; None where a part is not known."""
+    if target.instance_count is None or succeeded_per_sec <= 0:
+        return None
+    return instance_price_per_hour * target.instance_count * 1e6 / (succeeded_per_sec * 3600)
 
 
 def cost_of(target: Target, vcpus: int | None, vcpus_reason: str | None, succeeded_per_sec: float) -> Cost:

@@ -13,7 +13,7 @@ import threading
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import IO
 
@@ -80,7 +80,7 @@ class Engine:
     command: Callable[[Plan, Path], Command]
     parse: Callable[[Plan, Artifacts], Result]
     progress: Callable[[str], Snapshot | None] | None = None  # reads one line of stderr
-    succeeds_with: tuple[int, ...] = (0,)
+    warms_up: bool = False  # by itself; the others are run for the warm-up first
 
 
 @dataclass(frozen=True)
@@ -104,8 +104,17 @@ def installed(engine: Engine) -> Installed:
     return Installed(engine, path, found.group(1) if found else "unknown")
 
 
+def measure(tool: Installed, plan: Plan) -> Result:
+    """Warm up where asked, run, and return what was measured. Raises ToolError where the engine fails."""
+    if not plan.load.warmup_sec or tool.engine.warms_up:
+        return run(tool, plan)
+    log.info("warming up for %d s, not counted", plan.load.warmup_sec)
+    run(tool, replace(plan, load=replace(plan.load, duration_sec=plan.load.warmup_sec, warmup_sec=0)))
+    return run(tool, replace(plan, load=replace(plan.load, warmup_sec=0)))
+
+
 def run(tool: Installed, plan: Plan) -> Result:
-    """Run the engine to its end and return what it measured. Raises ToolError where it fails or does not end."""
+    """Run the engine once, to its end. Raises ToolError where it fails or does not end."""
     engine = tool.engine
     with tempfile.TemporaryDirectory(prefix="aml-profiler-") as name:  # mode 0700
         folder = Path(name)
@@ -125,7 +134,7 @@ def run(tool: Installed, plan: Plan) -> Result:
             waits = RunQueueWait(process.pid)
             code = _wait(process, plan.load, ticker, waits, engine.name)
         after = resource.getrusage(resource.RUSAGE_CHILDREN)
-        if code not in engine.succeeds_with:
+        if code != 0:
             raise ToolError(f"{engine.name} on {plan.target.origin}: {_failure(code, last_lines)}")
         return engine.parse(
             plan,

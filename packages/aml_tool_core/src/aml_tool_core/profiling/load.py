@@ -73,4 +73,5 @@ def load_of(model: LoadModel, config: Mapping[str, Any], connections: int, sourc
         threads=threads,
         timeout_sec=float(config.get("timeout_sec", DEFAULT_TIMEOUT_SEC)),
         target_rps=float(config["target_rps"]) if "target_rps" in config else None,
+        warmup_sec=int(config["warmup_sec"]),
     )

@@ -33,6 +33,7 @@ def metronome(schedule: str) -> Engine:
         command=partial(command, schedule),
         parse=parse,
         progress=progress,
+        warms_up=True,
     )
 
 

@@ -6,19 +6,23 @@ import hashlib
 import json
 import logging
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import datetime, timezone
+from pathlib import Path
 from typing import Any
 
 from aml_tool_core import outputs
+from aml_tool_core.errors import CriteriaMissed
 from aml_tool_core.profiling import deployment as deployments
 from aml_tool_core.profiling import engine as engines
 from aml_tool_core.profiling import load as loads
 from aml_tool_core.profiling import payload as payloads
-from aml_tool_core.profiling import reach, report, summary, verdict
-from aml_tool_core.profiling.cost import cost_of
-from aml_tool_core.profiling.engine import Engine, Plan
+from aml_tool_core.profiling import reach, repeats, report, sla, summary, verdict
+from aml_tool_core.profiling.cost import cost_of, price_of
+from aml_tool_core.profiling.engine import Engine, Installed, Plan
 from aml_tool_core.profiling.load import LoadModel
+from aml_tool_core.profiling.result import Result
+from aml_tool_core.report_page import render_report
 from aml_tool_core.tool import Flag, Job, Kind, Tool
 
 TARGET_SCHEMA = "deployment_settings"
@@ -67,7 +71,7 @@ def profiler_tool(profiler: Profiler) -> Tool:
             ),
         ),
         run=lambda job: run(profiler, job),
-        epilog="Writes ./outputs/report.json.",
+        epilog="Writes ./outputs/report.json and report.html.",
     )
 
 
@@ -101,19 +105,43 @@ def run(profiler: Profiler, job: Job) -> None:
         load.duration_sec,
     )  # fmt: skip
     started_at = datetime.now(timezone.utc)
-    result = engines.run(engine, plan)
+    runs = _runs(log, engine, plan, int(config["repeat"]))
     ended_at = datetime.now(timezone.utc)
 
+    result = repeats.together(runs)
     usage = deployments.usage(deployment, started_at, ended_at)
     cost = cost_of(target, *deployments.vcpus(deployment), result.succeeded_per_sec)
+    price = config.get("instance_price_per_hour")
+    if price is not None:
+        cost = replace(cost, price_per_million_requests=price_of(target, price, result.succeeded_per_sec))
+    judged = verdict.judge(load, result)
+    criteria = sla.judge(config["sla"], result, usage) if "sla" in config else None
     provenance = report.Provenance(profiler.name, profiler.version, engine, started_at, _sha256(config))
     document = report.Report(
-        provenance, deployment, load, payload, result, verdict.judge(load, result), usage, cost
+        provenance, deployment, load, payload, result, judged, usage, cost, runs, criteria, price
     ).document()
-    path = job.outputs / report.FILE_NAME
-    outputs.write_json(path, document, REPORT_SCHEMA)
+    _write(log, job.outputs, document)
     summary.show(document)
-    log.info("%s written", path)
+    if criteria is not None:
+        misses = [criterion.miss for criterion in criteria if not criterion.met]
+        misses += [f"the run is not valid: {reason}" for reason in judged.reasons]
+        if misses:
+            raise CriteriaMissed(misses)
+
+
+def _runs(log: logging.Logger, engine: Installed, plan: Plan, count: int) -> tuple[Result, ...]:
+    runs = []
+    for number in range(1, count + 1):
+        if count > 1:
+            log.info("run %d of %d", number, count)
+        runs.append(engines.measure(engine, plan))
+    return tuple(runs)
+
+
+def _write(log: logging.Logger, folder: Path, document: dict[str, Any]) -> None:
+    outputs.write_json(folder / report.FILE_NAME, document, REPORT_SCHEMA)
+    outputs.write_text(folder / report.PAGE_NAME, render_report(document))
+    log.info("%s and %s written", folder / report.FILE_NAME, report.PAGE_NAME)
 
 
 def _sha256(config: Mapping[str, Any]) -> str:

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
 
+from aml_tool_core.profiling import repeats
 from aml_tool_core.profiling.cost import Cost
 from aml_tool_core.profiling.deployment import Deployment, Usage
 from aml_tool_core.profiling.engine import Installed
@@ -13,10 +15,12 @@ from aml_tool_core.profiling.histogram import ENCODING, PERCENTILES, Histogram, 
 from aml_tool_core.profiling.load import Load
 from aml_tool_core.profiling.payload import Payload
 from aml_tool_core.profiling.result import Errors, Result, Schedule, Second
+from aml_tool_core.profiling.sla import Criterion
 from aml_tool_core.profiling.verdict import Verdict
 
 VERSION = "1.0"
 FILE_NAME = "report.json"
+PAGE_NAME = "report.html"
 
 
 @dataclass(frozen=True)
@@ -42,6 +46,9 @@ class Report:
     verdict: Verdict
     usage: Usage
     cost: Cost
+    repeats: tuple[Result, ...] = ()  # each run of a repeated one
+    criteria: tuple[Criterion, ...] | None = None  # None without an SLA
+    instance_price_per_hour: float | None = None
 
     def document(self) -> dict[str, Any]:
         """Return the report as its schema has it."""
@@ -60,17 +67,19 @@ class Report:
                     "model_sha256": self.deployment.model_sha256,
                 }
             ),
-            "target": _target(self.deployment),
+            "target": _target(self.deployment, self.instance_price_per_hour),
             "load": _load(self.load, self.payload),
-            "result": _result(self.result),
+            "result": _result(self.result) | _repeats(self.repeats),
             "verdict": {
                 "valid": self.verdict.valid,
                 "reasons": list(self.verdict.reasons),
                 "notes": list(self.verdict.notes),
             },
             "resource_usage": self.usage.metrics,
-            "cost": _cost(self.cost),
+            "cost": _cost(self.cost, has_price=self.instance_price_per_hour is not None),
         }
+        if self.criteria is not None:
+            document["sla"] = _sla(self.criteria)
         if self.usage.reasons:
             document["resource_usage_reasons"] = list(self.usage.reasons)
         return document
@@ -86,7 +95,7 @@ def percentile_name(percent: float) -> str:
     return f"{percent:g}"
 
 
-def _target(deployment: Deployment) -> dict[str, Any]:
+def _target(deployment: Deployment, instance_price_per_hour: float | None) -> dict[str, Any]:
     target = deployment.target
     return _without_none(
         {
@@ -98,6 +107,7 @@ def _target(deployment: Deployment) -> dict[str, Any]:
             "instance_count": target.instance_count,
             "worker_count": target.worker_count,
             "max_concurrent_requests_per_instance": target.max_concurrent_requests_per_instance,
+            "instance_price_per_hour": instance_price_per_hour,
         }
     )
 
@@ -159,6 +169,25 @@ def _result(result: Result) -> dict[str, Any]:
     return _without_none(document)
 
 
+def _repeats(runs: Sequence[Result]) -> dict[str, Any]:
+    if len(runs) < 2:
+        return {}
+    spreads = {
+        metric: {"minimum": spread.minimum, "median": spread.median, "maximum": spread.maximum}
+        for metric, spread in repeats.spreads(runs).items()
+    }
+    return {"repeats": [_result(run) for run in runs], "spread": spreads}
+
+
+def _sla(criteria: Sequence[Criterion]) -> dict[str, Any]:
+    return {
+        "met": all(criterion.met for criterion in criteria),
+        "criteria": [
+            {"metric": each.metric, "limit": each.limit, "value": each.value, "met": each.met} for each in criteria
+        ],
+    }
+
+
 def _errors(errors: Errors) -> dict[str, Any]:
     document: dict[str, Any] = {
         "connect": errors.connect,
@@ -217,11 +246,13 @@ def _second(second: Second) -> dict[str, Any]:
     }
 
 
-def _cost(cost: Cost) -> dict[str, Any]:
+def _cost(cost: Cost, *, has_price: bool) -> dict[str, Any]:
     document: dict[str, Any] = {
         "vcpus_per_instance": cost.vcpus_per_instance,
         "core_hour_per_million_requests": cost.core_hour_per_million_requests,
     }
+    if has_price:
+        document["price_per_million_requests"] = cost.price_per_million_requests
     if cost.reason is not None:
         document["reason"] = cost.reason
     return document

@@ -24,7 +24,14 @@ def text(document: dict[str, Any], *, colour: bool = False) -> list[str]:
     rows = [*_load_rows(document), *_result_rows(document["result"]), *_cost_rows(document["cost"])]
     width = max(len(name) for name, _ in rows)
     lines = [f"  {name:<{width}}  {value}" for name, value in rows]
-    return ["", *lines, *_latency_lines(document["result"]), *_verdict_lines(document["verdict"], colour), ""]
+    return [
+        "",
+        *lines,
+        *_latency_lines(document["result"]),
+        *_verdict_lines(document["verdict"], colour),
+        *_sla_lines(document, colour),
+        "",
+    ]
 
 
 def _load_rows(document: dict[str, Any]) -> list[tuple[str, str]]:
@@ -56,7 +63,10 @@ def _result_rows(result: dict[str, Any]) -> list[tuple[str, str]]:
 
 def _cost_rows(cost: dict[str, Any]) -> list[tuple[str, str]]:
     figure = cost["core_hour_per_million_requests"]
-    return [("core-hours per million requests", f"not known: {cost['reason']}" if figure is None else f"{figure:.3f}")]
+    rows = [("core-hours per million requests", f"not known: {cost['reason']}" if figure is None else f"{figure:.3f}")]
+    if cost.get("price_per_million_requests") is not None:
+        rows.append(("price per million requests", f"{cost['price_per_million_requests']:.4f}"))
+    return rows
 
 
 def _latency_lines(result: dict[str, Any]) -> list[str]:
@@ -86,10 +96,28 @@ def _aligned(rows: Sequence[Sequence[str]]) -> list[str]:
             for row in rows]  # fmt: skip
 
 
+def _coloured(word: str, good: bool, colour: bool) -> str:
+    return f"{_GREEN if good else _RED}{word}{_PLAIN}" if colour else word
+
+
+def _sla_lines(document: dict[str, Any], colour: bool) -> list[str]:
+    if "sla" not in document:
+        return []
+    head = ["SLA", "limit", "measured", ""]
+    rows = [
+        [
+            each["metric"],
+            f"{each['limit']:g}",
+            "not known" if each["value"] is None else f"{each['value']:.3f}",
+            _coloured("met" if each["met"] else "MISSED", each["met"], colour),
+        ]
+        for each in document["sla"]["criteria"]
+    ]
+    return ["", *_aligned([head, *rows])]
+
+
 def _verdict_lines(verdict: dict[str, Any], colour: bool) -> list[str]:
-    word = "valid" if verdict["valid"] else "NOT VALID"
-    if colour:
-        word = f"{_GREEN if verdict['valid'] else _RED}{word}{_PLAIN}"
+    word = _coloured("valid" if verdict["valid"] else "NOT VALID", verdict["valid"], colour)
     reasons = [f"    - {reason}" for reason in verdict["reasons"]]
     notes = [f"    note: {note}" for note in verdict["notes"]]
     return ["", f"  verdict: {word}", *reasons, *notes]

@@ -1,0 +1,70 @@
+"""What the configuration demands of a run, and whether the run gives it."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+from aml_tool_core.profiling.deployment import Usage
+from aml_tool_core.profiling.histogram import Histogram
+from aml_tool_core.profiling.result import Result
+
+_CPU_METRIC = "CpuUtilizationPercentage"
+_LATENCY = re.compile(r"(latency_ms|service_time_ms)_(mean|max|[0-9.]+)")
+_AT_LEAST = frozenset({"requests_per_sec", "succeeded_per_sec"})  # every other metric is to be at most its limit
+
+
+@dataclass(frozen=True)
+class Criterion:
+    """One demand: the metric, its limit, and what was measured (None where it is not known, which is a miss)."""
+
+    metric: str
+    limit: float
+    value: float | None
+
+    @property
+    def met(self) -> bool:
+        """Tell whether the value keeps to the limit."""
+        if self.value is None:
+            return False
+        return self.value >= self.limit if self.metric in _AT_LEAST else self.value <= self.limit
+
+    @property
+    def miss(self) -> str:
+        """The miss in words."""
+        if self.value is None:
+            return f"SLA missed: {self.metric} is not known; its limit is {self.limit:g}"
+        side = "less than the" if self.metric in _AT_LEAST else "more than the"
+        return f"SLA missed: {self.metric} is {self.value:.6g}, {side} {self.limit:g} demanded"
+
+
+def judge(sla: Mapping[str, float], result: Result, usage: Usage) -> tuple[Criterion, ...]:
+    """Hold a run against each demand of a valid `sla`."""
+    return tuple(Criterion(metric, limit, _value(metric, result, usage)) for metric, limit in sla.items())
+
+
+def _value(metric: str, result: Result, usage: Usage) -> float | None:
+    latency = _LATENCY.fullmatch(metric)
+    if latency is not None:
+        # In a closed loop the service time is the latency.
+        histogram = result.latency if latency[1] == "latency_ms" else result.service_time or result.latency
+        return _latency_ms(histogram, latency[2])
+    if metric == "cpu_percent_max":
+        return None if usage.metrics is None else usage.metrics.get(_CPU_METRIC, {}).get("maximum")
+    return {
+        "requests_per_sec": result.requests_per_sec,
+        "succeeded_per_sec": result.succeeded_per_sec,
+        "error_percent": 100 * result.errors.failed / max(result.sent, 1),
+        "refused_percent": 100 * result.errors.refused / max(result.sent, 1),
+    }[metric]
+
+
+def _latency_ms(histogram: Histogram, which: str) -> float | None:
+    if not histogram.total:
+        return None
+    if which == "mean":
+        return histogram.mean_us / 1000
+    if which == "max":
+        return histogram.max_us / 1000
+    return histogram.percentile(float(which)).value_us / 1000

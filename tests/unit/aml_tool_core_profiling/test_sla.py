@@ -1,0 +1,77 @@
+"""Each demand that an SLA can make, kept and missed."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+from aml_tool_core import InputError
+from aml_tool_core.documents import validate
+from aml_tool_core.profiling import Errors, Histogram, Result
+from aml_tool_core.profiling.deployment import Usage
+from aml_tool_core.profiling.sla import judge
+
+RESULT = Result(
+    duration_sec=10.0,
+    sent=1000,
+    completed=990,
+    succeeded=960,
+    errors=Errors(read=10, status={429: 20, 500: 10}),
+    bytes_read=1,
+    bytes_written=1,
+    latency=Histogram.of([(1_000, 950), (10_000, 40)]),
+    service_time=Histogram.of([(500, 990)]),
+)
+NO_USAGE = Usage(None, ("the run covers no whole minute",))
+CPU = Usage({"CpuUtilizationPercentage": {"maximum": 71.5}}, ())
+
+
+@pytest.mark.parametrize(
+    ("metric", "value"),
+    [
+        ("latency_ms_50", 1.0),
+        ("latency_ms_99.5", 10.0),
+        ("latency_ms_max", 10.0),
+        ("latency_ms_mean", (950 + 400) / 990),
+        ("service_time_ms_99", 0.5),
+        ("requests_per_sec", 99.0),
+        ("succeeded_per_sec", 96.0),
+        ("error_percent", 2.0),
+        ("refused_percent", 2.0),
+        ("cpu_percent_max", 71.5),
+    ],
+)
+def test_each_metric(metric: str, value: float) -> None:
+    validate({"version": 1.0, "profiler_config": {"sla": {metric: value}}}, "wrk_profiler_config", "c.json")
+    at_least = metric.endswith("_per_sec")
+    (measured,) = judge({metric: value}, RESULT, CPU)
+    assert measured.value == pytest.approx(value, rel=1e-2)
+    (easy,) = judge({metric: value * (0.9 if at_least else 1.1)}, RESULT, CPU)
+    (hard,) = judge({metric: value * (1.1 if at_least else 0.9)}, RESULT, CPU)
+    assert (easy.met, hard.met) == (True, False)
+    assert hard.miss.startswith(f"SLA missed: {metric} is ")
+    assert ("less than the" if at_least else "more than the") in hard.miss
+
+
+def test_the_limit_itself_is_met() -> None:
+    assert all(criterion.met for criterion in judge({"error_percent": 2.0, "requests_per_sec": 99.0}, RESULT, NO_USAGE))
+
+
+def test_what_is_not_known_is_a_miss() -> None:
+    nothing = Result(10.0, 5, 0, 0, Errors(timeout=5, status={}), 0, 0, Histogram.of([]))
+    latency, cpu = judge({"latency_ms_99": 100, "cpu_percent_max": 80}, nothing, NO_USAGE)
+    assert not latency.met and not cpu.met
+    assert latency.miss == "SLA missed: latency_ms_99 is not known; its limit is 100"
+
+
+def test_in_a_closed_loop_the_service_time_is_the_latency() -> None:
+    closed = Result(10.0, 5, 5, 5, Errors(status={}), 0, 0, Histogram.of([(700, 5)]))
+    assert judge({"service_time_ms_50": 1}, closed, NO_USAGE)[0].value == 0.7
+
+
+@pytest.mark.parametrize(
+    "sla", [{}, {"p99": 1}, {"latency_ms_0": 1}, {"latency_ms_100": 1}, {"latency_ms_99.": 1}, {"latency_ms_99": "1"}]
+)
+def test_a_demand_that_is_none_is_refused(sla: dict[str, Any]) -> None:
+    with pytest.raises(InputError, match="/profiler_config/sla"):
+        validate({"version": 1.0, "profiler_config": {"sla": sla}}, "labench_profiler_config", "c.json")
