@@ -244,6 +244,17 @@ def test_killed_it_leaves_the_note_for_the_deleter(tiny: TinyDeployment, client:
     assert not stands(client, tiny)
 
 
+def test_killed_and_run_again_it_succeeds(tiny: TinyDeployment, client: Any) -> None:
+    tiny.write(INIT_SEC="8")
+    process = started(tiny)
+    process.kill()
+    process.communicate(timeout=LIMIT_SEC)
+    result = deploy(tiny)
+    assert "by another operation; waiting for it to end" in result.stderr
+    assert not tiny.note.exists()
+    assert client.online_endpoints.get(tiny.endpoint_name).traffic == {"blue": 100}
+
+
 def test_another_model_under_the_same_version_is_refused(tiny: TinyDeployment, client: Any) -> None:
     deploy(tiny)
     tiny.settings.unlink()

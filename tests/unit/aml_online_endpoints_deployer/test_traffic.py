@@ -15,7 +15,7 @@ from aml_online_endpoints_deployer.rollout import wanted_traffic
         ({}, {"green": 90, "blue": 10}, {"green"}, {"green": 90, "blue": 10}),
         ({}, {}, {"green"}, {}),
         ({"blue": 20, "green": 80}, {"green": 100}, {"green"}, {"blue": 20, "green": 80}),
-        ({"blue": 0}, {}, set(), {"blue": 0}),
+        ({"blue": 0}, {"blue": 100}, set(), {}),
     ],
 )
 def test_wanted_traffic(

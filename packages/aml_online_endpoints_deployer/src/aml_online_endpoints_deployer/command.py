@@ -105,6 +105,8 @@ def _nothing_orphaned(
 
 def _kept(job: Job, client: MLClient, wanted: Definition, made: Made, interrupted: bool) -> str:
     """Remove what this run created; return why it stands, or nothing when it does not."""
+    from aml_tool_core.azure.operation import TimedOut
+
     if not (made.endpoint or made.deployment):
         return ""
     if job.values["keep_failed"]:
@@ -113,6 +115,8 @@ def _kept(job: Job, client: MLClient, wanted: Definition, made: Made, interrupte
     _log.info("removing what this run created")
     try:
         rollout.remove(client, wanted, made, time.monotonic() + limit_sec)
+    except TimedOut:
+        return f"its removal is under way, but was not done within {limit_sec:g} s"
     except ToolError as error:
         return str(error)
     return ""

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 from aml_tool_core.azure import removal
 from aml_tool_core.azure.failures import asking
-from aml_tool_core.azure.operation import finish
+from aml_tool_core.azure.operation import finish, settled
 from aml_tool_core.errors import InputError, ToolError
 
 from aml_online_endpoints_deployer.definition import Definition
@@ -43,7 +43,8 @@ def deploy(client: MLClient, definition: Definition, made: Made, deadline: float
 
     `deadline` is a time of `time.monotonic()`; what this run creates is noted in `made`.
     """
-    endpoint = removal.find_endpoint(client, definition.endpoint_name)
+    name = definition.endpoint_name
+    endpoint = settled(lambda: removal.find_endpoint(client, name), f"endpoint {name}", deadline)
     others = set() if endpoint is None else _others(client, definition)
     _check_traffic(definition, others)
     if endpoint is None:
@@ -52,9 +53,12 @@ def deploy(client: MLClient, definition: Definition, made: Made, deadline: float
         _create_endpoint(client, definition, deadline)
     else:
         _tell_differences(definition, endpoint)
-    made.deployment = (
-        made.endpoint or removal.find_deployment(client, definition.endpoint_name, definition.deployment_name) is None
+    deployment = settled(
+        lambda: removal.find_deployment(client, name, definition.deployment_name),
+        f"endpoint {name}: deployment {definition.deployment_name}",
+        deadline,
     )
+    made.deployment = deployment is None
     _create_deployment(client, definition, made, deadline)
     _set_traffic(client, definition, others, deadline)
     with asking(f"endpoint {definition.endpoint_name}"):
@@ -79,11 +83,9 @@ def wanted_traffic(
     asked: Mapping[str, int], present: Mapping[str, int], others: set[str], deployment_name: str
 ) -> dict[str, int]:
     """Return the traffic shares that are to be set: as asked; else all for the only deployment; else as they are."""
-    if asked:
-        return dict(asked)
-    if not others:
+    if not asked and not others:
         return {deployment_name: _FULL_PERCENT}
-    return {name: share for name, share in present.items() if share}
+    return {name: share for name, share in (asked or present).items() if share}
 
 
 def _others(client: MLClient, definition: Definition) -> set[str]:
@@ -113,7 +115,7 @@ def _create_endpoint(client: MLClient, definition: Definition, deadline: float) 
 
 def _tell_differences(definition: Definition, endpoint: Any) -> None:
     _log.info("endpoint %s is there already", definition.endpoint_name)
-    asked, present = str(definition.endpoint.auth_mode).lower(), str(endpoint.auth_mode).lower()
+    asked, present = (definition.endpoint.auth_mode or "").lower(), (endpoint.auth_mode or "").lower()
     if asked != present:
         _log.warning("endpoint %s keeps its auth_mode %s; the YAML says %s", endpoint.name, present, asked)
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 import time
+from collections.abc import Callable
 from typing import TYPE_CHECKING, Any, TypeVar
 
 from aml_tool_core.azure import sdk_output
@@ -15,6 +16,8 @@ if TYPE_CHECKING:
 
 _log = logging.getLogger("aml_tool_core.azure")
 _PROGRESS_SEC = 15.0
+_ASK_AGAIN_SEC = 2.0
+_UNDER_WAY = {"creating", "updating", "scaling", "deleting"}
 _Result = TypeVar("_Result")
 
 
@@ -38,6 +41,28 @@ def finish(poller: LROPoller[_Result], what: str, deadline: float) -> _Result:
             if not poller.done():
                 _log.info("%s: %s, %.0f s", what, _status(poller), time.monotonic() - begun)
         return poller.result()
+
+
+def settled(find: Callable[[], Any | None], what: str, deadline: float) -> Any | None:
+    """Return what `find` finds once no operation is under way with it; None when it is not, or no longer, there.
+
+    What somebody else began (or a run of ours that was killed) must end before Azure takes anything new.
+    Raises TimedOut.
+    """
+    told = False
+    while (found := find()) is not None and (state := _state(found)) in _UNDER_WAY:
+        if time.monotonic() >= deadline:
+            raise TimedOut(f"{what}: still {state} by another operation; wait for it to end, then run again")
+        if not told:
+            _log.info("%s: %s by another operation; waiting for it to end", what, state)
+            told = True
+        time.sleep(_ASK_AGAIN_SEC)
+    return found
+
+
+def _state(entity: Any) -> str:
+    state: str = entity.provisioning_state or ""  # often an enumeration whose str() is its member's name
+    return state.lower()
 
 
 def _status(poller: LROPoller[Any]) -> str:

@@ -9,7 +9,7 @@ from enum import Enum
 from typing import TYPE_CHECKING, Any
 
 from aml_tool_core.azure.failures import Conflict, NotFound, asking
-from aml_tool_core.azure.operation import TimedOut, finish
+from aml_tool_core.azure.operation import TimedOut, finish, settled
 
 if TYPE_CHECKING:
     from azure.ai.ml import MLClient
@@ -121,19 +121,24 @@ def _remove(
     begin: Callable[[], LROPoller[None]], find: Callable[[], Any | None], what: str, deadline: float
 ) -> Outcome:
     try:
-        with asking(what):
-            poller = begin()
-        finish(poller, what, deadline)
-    except NotFound:
-        _log.info("%s: it went away by itself", what)
-    except Conflict:
-        # Somebody else may be deleting it already: then all there is to do is to wait.
-        found = find()
-        if found is not None and str(found.provisioning_state).lower() != "deleting":
-            raise
-        _log.info("%s: already under way", what)
+        _delete(begin, what, deadline)
+    except Conflict as conflict:
+        # Something else is under way with it, perhaps its deletion: when that has ended there is nothing left to do, or
+        # it can be tried once more.
+        _log.info("%s: %s", what, conflict)
+        if settled(find, what, deadline) is not None:
+            _delete(begin, what, deadline)
     while find() is not None:
         if time.monotonic() >= deadline:
             raise TimedOut(f"{what}: Azure accepted it, but still knows the thing; look again later, or run again")
         time.sleep(_ASK_AGAIN_SEC)
     return Outcome.REMOVED
+
+
+def _delete(begin: Callable[[], LROPoller[None]], what: str, deadline: float) -> None:
+    try:
+        with asking(what):
+            poller = begin()
+        finish(poller, what, deadline)
+    except NotFound:
+        _log.info("%s: it went away by itself", what)
