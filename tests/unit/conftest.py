@@ -6,14 +6,26 @@ import json
 import random
 import shutil
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import datetime, timedelta, timezone
 from pathlib import Path
 from typing import Any
 
 import pytest
-from aml_tool_core.profiling import Engine, Errors, Generator, Histogram, Load, LoadModel, Result, Schedule, Second
-from aml_tool_core.profiling.cost import cost_of
+from aml_tool_core.profiling import (
+    Engine,
+    Errors,
+    Generator,
+    Histogram,
+    Load,
+    LoadModel,
+    Result,
+    Schedule,
+    Second,
+    repeats,
+    sla,
+)
+from aml_tool_core.profiling.cost import cost_of, price_of
 from aml_tool_core.profiling.deployment import Deployment, Usage
 from aml_tool_core.profiling.engine import Artifacts, Command, Installed, Plan
 from aml_tool_core.profiling.payload import Payload
@@ -38,6 +50,9 @@ class Run:
     has_endpoint: bool = False
     has_timeline: bool = True
     payload: bytes = b'{"data": [1, 2, 3]}'
+    repeat: int = 1
+    price: float | None = None
+    sla: tuple[tuple[str, float], ...] = ()
 
 
 Measured = Callable[..., dict[str, Any]]
@@ -57,7 +72,12 @@ def latencies_us(run: Run) -> list[int]:
     ]
 
 
-def report_of(run: Run) -> dict[str, Any]:
+def load_of(run: Run) -> Load:
+    model = LoadModel.CLOSED if run.target_rps is None else LoadModel.OPEN
+    return Load(model, run.duration_sec, 4, 1, 10.0, run.target_rps)
+
+
+def result_of(run: Run) -> Result:
     service_us = latencies_us(run)
     waiting = random.Random(run.seed + 1)
     latency_us = [
@@ -65,13 +85,11 @@ def report_of(run: Run) -> dict[str, Any]:
     ]
     is_open = run.target_rps is not None
     count = len(service_us)
-    failed = sum(number for _, number in run.status)
-    load = Load(LoadModel.OPEN if is_open else LoadModel.CLOSED, run.duration_sec, 4, 1, 10.0, run.target_rps)
-    result = Result(
+    return Result(
         duration_sec=float(run.duration_sec),
         sent=count,
         completed=count,
-        succeeded=count - failed,
+        succeeded=count - sum(number for _, number in run.status),
         errors=Errors(status=dict(run.status)),
         bytes_read=count * 210,
         bytes_written=count * 160,
@@ -82,12 +100,22 @@ def report_of(run: Run) -> dict[str, Any]:
         timeline=timeline(run, latency_us) if run.has_timeline else (),
         generator=Generator(1.5, 12.0),
     )
+
+
+def report_of(run: Run) -> dict[str, Any]:
+    runs = tuple(result_of(replace(run, seed=run.seed + 10 * index)) for index in range(run.repeat))
+    result = repeats.together(runs)
+    load = load_of(run)
     settings: dict[str, Any] = {"scoring_uri": "https://digits.example.net/score"}
     if run.has_endpoint:
         settings |= {"endpoint_name": "digits", "deployment_name": "blue", "sku": "Standard_F8s_v2",
                      "location": "eastus2", "instance_count": 1}  # fmt: skip
     target = target_of(settings, "target.json")
-    usage = Usage(usage_of(run), ()) if run.has_usage else Usage(None, ("the scoring target names no endpoint_name",))
+    reasons = ("the scoring target names no endpoint_name",)
+    usage = Usage(usage_of(run), ()) if run.has_usage else Usage(None, reasons)
+    cost = cost_of(target, 8 if run.has_endpoint else None, None, result.succeeded_per_sec)
+    if run.price is not None:
+        cost = replace(cost, price_per_million_requests=price_of(target, run.price, result.succeeded_per_sec))
     return Report(
         Provenance("aml_wrk2_profiler", "0.1.0", Installed(engine(), "/usr/bin/true", "0.1.0"), STARTED_AT, "c" * 64),
         Deployment(target, settings),
@@ -96,7 +124,10 @@ def report_of(run: Run) -> dict[str, Any]:
         result,
         judge(load, result),
         usage,
-        cost_of(target, 8 if run.has_endpoint else None, None, result.succeeded_per_sec),
+        cost,
+        repeats=runs,
+        criteria=sla.judge(dict(run.sla), result, usage) if run.sla else None,
+        instance_price_per_hour=run.price,
     ).document()
 
 

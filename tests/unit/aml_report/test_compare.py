@@ -79,6 +79,15 @@ def test_one_repeated_report_falls_back_to_the_intervals(measured: Any) -> None:
     assert judge(metric, repeated(document, [1.0, 2.0]), document).basis == "95 % intervals"
 
 
+def test_repeated_measurements_are_read_and_judged_by_their_spread(measured: Any, read: Any) -> None:
+    base, new = read("a.json", measured(repeat=3)), read("b.json", measured(repeat=3, median_ms=24.0, seed=3))
+    compared = compare(base, new, allow_different=False)
+    for key in (P50, "latency_ms_99", "service_time_ms_50"):
+        assert change(compared, key).judgement == Judgement(Noise.OUTSIDE, "spread of 3 and 3 runs"), key
+    steady = change(compared, "requests_per_sec")
+    assert steady.judgement == Judgement(Noise.WITHIN, "spread of 3 and 3 runs")
+
+
 @pytest.mark.parametrize(("base_runs", "new_runs"), [(2, 2), (3, 3), (4, 4), (3, 5)])
 def test_the_chance_of_a_false_alarm_is_what_it_is_said_to_be(base_runs: int, new_runs: int) -> None:
     every = list(itertools.permutations(range(base_runs + new_runs))) if base_runs + new_runs <= 8 else []

@@ -140,7 +140,6 @@ def test_late_sends_of_one_machine_show_in_the_whole(measured: Any, read: Any) -
         (lambda one: one["target"].update(scoring_uri="http://127.0.0.1:1/"), "target differ"),
         (lambda one: one["tool"]["engine"].update(name="wrk"), "engine differ"),
         (lambda one: one.update(started_at="2026-03-14T09:28:54Z"), "began 120 s after"),
-        (lambda one: one.update(sla={"met": True, "criteria": []}), "has sla"),
     ],
 )
 def test_what_is_no_part_of_the_run_is_refused(measured: Any, read: Any, change: Any, says: str) -> None:
@@ -149,6 +148,27 @@ def test_what_is_no_part_of_the_run_is_refused(measured: Any, read: Any, change:
     with pytest.raises(InputError) as refusal:
         merged(read, parts)
     assert "machine-2.json" in str(refusal.value) and says in str(refusal.value)
+
+
+def test_an_sla_is_judged_on_the_whole(measured: Any, read: Any) -> None:
+    whole = measured(sla=(("latency_ms_99", 60.0), ("requests_per_sec", 49.0), ("latency_ms_50", 1.0)))
+    parts = halves_of(whole)
+    for part in parts:  # half the rate misses what the whole reaches
+        part["sla"]["met"], part["sla"]["criteria"][1] = (
+            False,
+            {**part["sla"]["criteria"][1], "value": 25, "met": False},
+        )
+    assert merged(read, parts)["sla"] == whole["sla"]
+
+
+def test_a_price_is_computed_from_the_whole(measured: Any, read: Any) -> None:
+    whole = measured(has_endpoint=True, price=0.34)
+    assert merged(read, halves_of(whole))["cost"] == pytest.approx(whole["cost"])
+
+
+def test_repeated_runs_are_refused(measured: Any, read: Any) -> None:
+    with pytest.raises(InputError, match=r"machine-1.json: /result/repeats: "):
+        merge([read(f"machine-{index}.json", measured(repeat=2)) for index in (1, 2)])
 
 
 def test_a_histogram_that_does_not_fit_its_report_is_refused(measured: Any, written: Any) -> None:

@@ -208,20 +208,16 @@ def test_an_engine_that_tells_no_status_codes(measured: Any) -> None:
     assert "in a closed loop a request is sent when it is due" in page
 
 
-def test_repeated_runs_are_listed(measured: Any) -> None:
-    document = measured()
-    runs = [measured(seed=seed)["result"] for seed in (1, 2, 3)]
-    document["result"]["repeats"] = runs
+def test_repeated_runs_are_listed_with_their_spread(measured: Any) -> None:
+    document = measured(repeat=3)
     page = render_report(document)
     assert page.index("Repeated runs") < page.index('id="latency"')
-    for index, run in enumerate(runs):
-        place = f"/result/repeats/{index}/latency_ms/percentiles/99/value"
-        value = run["latency_ms"]["percentiles"]["99"]["value"]
-        assert f'value="{value}" data-pointer="{place}"' in page
+    places = [f"/result/repeats/{index}/latency_ms/percentiles/99/value" for index in range(3)]
+    places += [f"/result/spread/latency_ms_99/{key}" for key in ("minimum", "median", "maximum")]
+    for place in places:
+        assert f'value="{at(document, place)}" data-pointer="{place}"' in page
 
 
 def test_every_cost_has_its_tile(measured: Any) -> None:
-    document = measured(has_endpoint=True)
-    document["cost"]["cost_per_million_requests"] = 12.5
-    page = render_report(document)
-    assert "<dt>Cost per million requests</dt>" in page and "<dt>Core-hours per million requests</dt>" in page
+    page = render_report(measured(has_endpoint=True, price=0.34))
+    assert "<dt>Price per million requests</dt>" in page and "<dt>Core-hours per million requests</dt>" in page

@@ -105,7 +105,16 @@ def _compare(given: argparse.Namespace) -> None:
 def _merge(given: argparse.Namespace) -> None:
     if len(given.report) < 2:
         raise InputError(f"{given.report[0]}: nothing to merge it with; give two reports or more")
-    write_json(given.output, merge(read_reports(given.report)), SCHEMA)
+    whole = merge(read_reports(given.report))
+    write_json(given.output, whole, SCHEMA)
+    if "sla" in whole:
+        missed = [one for one in whole["sla"]["criteria"] if not one["met"]]
+        reasons = [
+            f"{given.output}: SLA missed: {one['metric']}: {one['value']}, limit {one['limit']}" for one in missed
+        ]
+        reasons += [f"{given.output}: not valid: {reason}" for reason in whole["verdict"]["reasons"]]
+        if reasons:
+            raise CriteriaMissed(reasons)
 
 
 def _page(given: argparse.Namespace) -> None:

@@ -11,7 +11,9 @@ from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 from aml_tool_core import InputError
-from aml_tool_core.profiling.cost import cost_of
+from aml_tool_core.profiling import sla
+from aml_tool_core.profiling.cost import cost_of, price_of
+from aml_tool_core.profiling.deployment import Usage
 from aml_tool_core.profiling.histogram import ENCODING, PERCENTILES, Histogram
 from aml_tool_core.profiling.load import Load, LoadModel
 from aml_tool_core.profiling.report import VERSION, percentile_name
@@ -65,6 +67,15 @@ def merge(reports: Sequence[Report]) -> dict[str, Any]:
     reasons = list(dict.fromkeys(reason for one in documents for reason in one.get("resource_usage_reasons", ())))
     if reasons:
         merged["resource_usage_reasons"] = reasons
+    if "sla" in first.document:
+        limits = {one["metric"]: one["limit"] for one in first.document["sla"]["criteria"]}
+        criteria = sla.judge(limits, result, Usage(merged["resource_usage"], tuple(reasons)))
+        merged["sla"] = {
+            "met": all(one.met for one in criteria),
+            "criteria": [
+                {"metric": one.metric, "limit": one.limit, "value": one.value, "met": one.met} for one in criteria
+            ],
+        }
     return merged
 
 
@@ -75,10 +86,11 @@ def _check_alike(first: Report, other: Report) -> None:
             f"{other.path}: not a part of the same run as {first.path}: {', '.join(unlike)} differ; merge takes "
             "reports of one configuration, run on several machines at a time"
         )
-    for report in (first, other):
-        for key, why in (("sla", "an SLA is judged on the whole run"), ("repeats", "runs would be mixed up")):
-            if key in report.document or key in report.document["result"]:
-                raise InputError(f"{report.path}: has {key}: {why}; profile without it to merge")
+    if "repeats" in first.document["result"]:
+        raise InputError(
+            f"{first.path}: /result/repeats: repeated runs of several machines do not fall together; merge reports of "
+            "single runs"
+        )
 
 
 def _check_together(reports: Sequence[Report]) -> None:
@@ -287,8 +299,9 @@ def _resource_usage(documents: Sequence[Document]) -> Any:
 
 
 def _cost(documents: Sequence[Document], succeeded_per_sec: float) -> dict[str, Any]:
-    facts = {key: value for key, value in documents[0]["target"].items() if key != "scoring_uri"}
-    target = Target(documents[0]["target"]["scoring_uri"], **facts)
+    stated = documents[0]["target"]
+    facts = {key: value for key, value in stated.items() if key not in ("scoring_uri", "instance_price_per_hour")}
+    target = Target(stated["scoring_uri"], **facts)
     vcpus: list[int] = [one["cost"]["vcpus_per_instance"] for one in documents if one["cost"]["vcpus_per_instance"]]
     reasons: list[str] = [one["cost"]["reason"] for one in documents if "reason" in one["cost"]]
     cost = cost_of(target, vcpus[0] if vcpus else None, reasons[0] if reasons else None, succeeded_per_sec)
@@ -296,6 +309,9 @@ def _cost(documents: Sequence[Document], succeeded_per_sec: float) -> dict[str, 
         "vcpus_per_instance": cost.vcpus_per_instance,
         "core_hour_per_million_requests": cost.core_hour_per_million_requests,
     }
+    if "instance_price_per_hour" in stated:
+        price = price_of(target, stated["instance_price_per_hour"], succeeded_per_sec)
+        document["price_per_million_requests"] = price
     return document if cost.reason is None else {**document, "reason": cost.reason}
 
 

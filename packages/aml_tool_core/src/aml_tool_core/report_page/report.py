@@ -18,6 +18,7 @@ Document = Mapping[str, Any]
 
 LATENCIES = {"latency_ms": "Latency", "service_time_ms": "Service time"}
 _TILE_PERCENTILES = ("50", "95", "99")
+_SPREAD = ("minimum", "median", "maximum")
 _ERROR_KINDS = {
     "connect": "Could not connect",
     "read": "Connection failed while reading",
@@ -196,8 +197,22 @@ def _repeats(report: Document) -> list[Section]:
             ]
         )
     header = ("Run", *(f"p{name}" for name in _TILE_PERCENTILES), "Rate")
-    intro = "The measurement was repeated; how far its runs lie apart is its noise."
-    return [Section("repeats", "Repeated runs", intro=intro, tables=[Table("Each run", header, rows)])]
+    spread: Document = at(report, "/result/spread") or {}
+    spread_rows: list[list[Cell]] = [
+        [
+            metric,
+            *(figure(report, f"/result/spread/{escaped(metric)}/{key}") or "none" for key in _SPREAD),
+        ]
+        for metric in spread
+    ]
+    intro = (
+        "The measurement was repeated, and all runs are taken together in the figures of this page. How far the runs "
+        "lie apart is the measurement's noise."
+    )
+    tables = [Table("Each run", header, rows)]
+    if spread_rows:
+        tables.append(Table("Spread between the runs", ("Metric", "Smallest", "Median", "Largest"), spread_rows))
+    return [Section("repeats", "Repeated runs", intro=intro, tables=tables)]
 
 
 def _latency(report: Document) -> Section:

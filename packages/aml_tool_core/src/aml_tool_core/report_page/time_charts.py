@@ -26,9 +26,12 @@ def timeline(report: Document) -> Section:
         return Section("timeline", "Timeline", absent=["This engine does not report the run second by second."])
     moments, step = thinned(seconds)
     end_sec = _end_sec(report)
-    intro = "" if step == 1 else (
-        f"Each point stands for {step} seconds: the mean rate, the median of the medians, the worst p99, all errors."
-    )  # fmt: skip
+    intro = ""
+    if step > 1:
+        intro += f"Each point stands for {step} seconds: the mean rate, the median of the medians, the worst p99, "
+        intro += "all errors. "
+    if at(report, "/result/repeats"):
+        intro += "Repeated runs stand one behind the other, without the time between them."
     latency = _latency(moments, end_sec)
     absent = [] if latency else ["The report has no percentiles of single seconds, so their course is not drawn."]
     drawings = [_rate(report, moments, end_sec), *latency, _errors(moments, end_sec)]
