@@ -37,7 +37,8 @@ def plane(tmp_path: Path) -> Plane:
     files = GatewayFiles(tls.combined, home.socket_dir / "a.sock", home.socket_dir / "r.sock", secrets.signing_key)
     blobs = Blobs(settings.blob_port, secrets.storage_key, tls.ca)
     gateway = Gateway(home, children, files)
-    return Plane(home, settings, secrets, Store(home.state_path), blobs, gateway, MetricStore(home.metrics_path))
+    store, metrics = Store(home.state_path), MetricStore(home.metrics_path)
+    return Plane(home, settings, secrets, store, blobs, gateway, metrics, children)
 
 
 @pytest.fixture

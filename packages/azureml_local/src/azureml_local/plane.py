@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import copy
 import logging
+import os
 import traceback
 from collections.abc import Awaitable, Callable
 from pathlib import Path
@@ -16,6 +17,7 @@ from azureml_local.home import Home, Secrets, Settings, require_free_port
 from azureml_local.models.resource_ids import endpoint_id, workspace_id
 from azureml_local.models.store import Operation, Resource, Store
 from azureml_local.runtime.blobs import Blobs
+from azureml_local.runtime.children import Children
 from azureml_local.runtime.gateway import Gateway
 from azureml_local.runtime.haproxy_config import EndpointRoutes, Route, milliseconds
 from azureml_local.runtime.instances import Fleet
@@ -39,6 +41,7 @@ class Plane:
         blobs: Blobs,
         gateway: Gateway,
         metrics: MetricStore,
+        children: Children,
     ) -> None:
         self.home = home
         self.settings = settings
@@ -48,17 +51,17 @@ class Plane:
         self.gateway = gateway
         self.metrics = metrics
         self.workspace_id = workspace_id(settings.subscription_id, settings.resource_group, settings.workspace_name)
-        self.rollouts: Rollouts | None = None
+        self.deployments = Rollouts(
+            store,
+            blobs,
+            children,
+            home.deployments_dir,
+            home.environments_dir(os.environ),
+            self.apply_gateway,
+        )
         self._tasks: dict[str, asyncio.Task[None]] = {}
         self._background: set[asyncio.Task[None]] = set()
         self._stopping = False
-
-    @property
-    def deployments(self) -> Rollouts:
-        """Return the rollouts; they exist from the start of the runtime on."""
-        if self.rollouts is None:
-            raise RuntimeError("the runtime has not been started")
-        return self.rollouts
 
     def endpoints(self) -> list[Resource]:
         """Return all endpoints."""
@@ -285,8 +288,7 @@ class Plane:
         for task in tasks:
             task.cancel()
         await asyncio.gather(*tasks, return_exceptions=True)
-        if self.rollouts is not None:
-            await self.rollouts.stop()
+        await self.deployments.stop()
 
     def endpoint_id(self, name: str) -> str:
         """Return the id of the endpoint of this name."""

@@ -28,7 +28,6 @@ from azureml_local.runtime.blobs import DATASTORE_CONTAINER, Blobs
 from azureml_local.runtime.children import Child, Children
 from azureml_local.runtime.gateway import Gateway
 from azureml_local.runtime.haproxy_config import GatewayFiles
-from azureml_local.runtime.rollout import Rollouts
 from azureml_local.runtime.service import Service
 from azureml_local.telemetry.request_log import RequestLog
 from azureml_local.telemetry.sampler import PERIOD_SEC, Sampler, Watched
@@ -89,15 +88,7 @@ async def _start(
         children,
         GatewayFiles(tls.combined, home.socket_dir / "gateway.sock", log_socket, secrets.signing_key),
     )
-    plane = Plane(home, settings, secrets, Store(home.state_path), blobs, gateway, metrics)
-    plane.rollouts = Rollouts(
-        plane.store,
-        blobs,
-        children,
-        home.deployments_dir,
-        home.environments_dir(os.environ),
-        plane.apply_gateway,
-    )
+    plane = Plane(home, settings, secrets, Store(home.state_path), blobs, gateway, metrics, children)
 
     def find_endpoint_id(name: str) -> str | None:
         found = plane.store.find(plane.endpoint_id(name))

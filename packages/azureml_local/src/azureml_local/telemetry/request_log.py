@@ -76,21 +76,20 @@ class RequestLog:
     def _cells_for(self, key: tuple[int, bytes, bytes, bytes, bytes]) -> tuple[Requests, ...]:
         for old in [old for old in self._cells if old[0] < key[0] - 1]:
             del self._cells[old]
-        minute, endpoint, deployment, status, model_status = (
-            part if isinstance(part, int) else part.decode("ascii", "replace") for part in key
-        )
-        endpoint_id = self._find_endpoint_id(str(endpoint))
+        minute = key[0]
+        endpoint, deployment, status, model_status = (part.decode("ascii", "replace") for part in key[1:])
+        endpoint_id = self._find_endpoint_id(endpoint)
         if endpoint_id is None:
             # The last requests of an endpoint that was deleted meanwhile.
             return ()
         dims = dimensions(
-            deployment="" if deployment == ABSENT else str(deployment),
-            statusCode=str(status),
-            statusCodeClass=f"{str(status)[:1]}xx",
-            modelStatusCode="" if model_status == ABSENT else str(model_status),
+            deployment="" if deployment == ABSENT else deployment,
+            statusCode=status,
+            statusCodeClass=f"{status[:1]}xx",
+            modelStatusCode="" if model_status == ABSENT else model_status,
         )
         owners = [endpoint_id] if deployment == ABSENT else [endpoint_id, f"{endpoint_id}/deployments/{deployment}"]
-        at = int(minute) * 60.0
+        at = minute * 60.0
         cells = tuple(self._metrics.minute(owner.lower(), at).requests.setdefault(dims, Requests()) for owner in owners)
         self._cells[key] = cells
         return cells
