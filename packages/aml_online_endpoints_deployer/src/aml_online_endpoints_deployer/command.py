@@ -98,9 +98,9 @@ def _nothing_orphaned(
             remedy = f"python -m aml_online_endpoints_deleter --config_path {note} --delete_endpoint {made.endpoint}"
             _log.warning("what this run created still stands (%s); to remove it: %s", why, remedy)
         elif not left_earlier:
-            note.unlink()
+            note.unlink(missing_ok=True)
         raise
-    note.unlink()
+    note.unlink(missing_ok=True)
 
 
 def _kept(job: Job, client: MLClient, wanted: Definition, made: Made, interrupted: bool) -> str:
