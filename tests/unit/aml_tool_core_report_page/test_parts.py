@@ -221,3 +221,11 @@ def test_repeated_runs_are_listed_with_their_spread(measured: Any) -> None:
 def test_every_cost_has_its_tile(measured: Any) -> None:
     page = render_report(measured(has_endpoint=True, price=0.34))
     assert "<dt>Price per million requests</dt>" in page and "<dt>Core-hours per million requests</dt>" in page
+
+
+def test_errors_that_the_timeline_does_not_place_are_not_hidden(measured: Any) -> None:
+    document = measured(status=((503, 500), (429, 20)))
+    assert "the engine places no more" not in render_report(document)
+    for second in document["result"]["timeline"]:
+        second["errors"] = 0
+    assert "Of 520 requests that went wrong, the timeline has 0" in render_report(document)

@@ -154,9 +154,8 @@ def _request_tiles(report: Document) -> list[Tile]:
     errors = at(report, "/result/errors")
     sent = at(report, "/result/requests/sent")
     status = errors.get("status", {})
-    failed = sum(errors.get(kind, 0) for kind in (*_ERROR_KINDS, "unknown_status"))
-    failed += sum(count for code, count in status.items() if code != "429")
     refused = status.get("429", 0)
+    failed = time_charts.wrong_of(errors) - refused
     good = _required(report, "/result/requests/succeeded")
     return [
         Tile("Good answers", Measured(good, remark=f"of {sent:,} sent")),
@@ -245,7 +244,7 @@ def _latency(report: Document) -> Section:
     ]
     for entry, label in (("min", "Smallest"), ("mean", "Mean"), ("stdev", "Standard deviation"), ("max", "Largest")):
         rows.append([label, *(figure(report, f"/result/{key}/{entry}", "ms") or "not measured" for key in present)])
-    table = Table("Percentiles with their 95 % intervals", ("", *(LATENCIES[key] for key in present)), rows)
+    table = Table("Percentiles with their 95 % intervals", ("Statistic", *(LATENCIES[key] for key in present)), rows)
     return Section(
         "latency",
         "Latency by percentile",
@@ -287,7 +286,7 @@ def _markers(report: Document, key: str, total: int) -> tuple[list[Point], list[
 def _status(report: Document) -> Section:
     errors = at(report, "/result/errors")
     rows: list[list[Cell]] = [["Good answers (2xx)", _required(report, "/result/requests/succeeded")]]
-    tones = [Tone.GOOD]
+    tones = [Tone.GOOD if at(report, "/result/requests/succeeded") else Tone.BAD]
     absent = []
     for code in sorted(errors.get("status", {}), key=int):
         meaning = _PHRASES.get(int(code))

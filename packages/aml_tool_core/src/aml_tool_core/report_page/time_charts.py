@@ -34,6 +34,11 @@ def timeline(report: Document) -> Section:
         intro += "Repeated runs stand one behind the other, without the time between them."
     latency = _latency(moments, end_sec)
     absent = [] if latency else ["The report has no percentiles of single seconds, so their course is not drawn."]
+    placed, wrong = sum(one.errors for one in moments), wrong_of(at(report, "/result/errors"))
+    if placed != wrong:
+        absent.append(
+            f"Of {wrong:,} requests that went wrong, the timeline has {placed:,}: the engine places no more."
+        )
     drawings = [_rate(report, moments, end_sec), *latency, _errors(moments, end_sec)]
     return Section("timeline", "Timeline", intro=intro, drawings=drawings, absent=absent)
 
@@ -43,7 +48,8 @@ def resource_usage(report: Document) -> Section:
     metrics: Mapping[str, Any] = report.get("resource_usage") or {}
     reasons = [str(reason) for reason in report.get("resource_usage_reasons", [])]
     if not metrics:
-        absent = reasons or ["The report has no resource usage: Azure Monitor knows only deployments of an endpoint."]
+        absent = [f"No resource usage: {reason}." for reason in reasons]
+        absent = absent or ["No resource usage: the report does not say why."]
         return Section("resources", "Resource usage", absent=absent)
     by_unit: dict[str, list[str]] = {}
     for name, metric in metrics.items():
@@ -64,6 +70,11 @@ def resource_usage(report: Document) -> Section:
     table = Table("Over the whole run", ("Metric", "Average", "Largest", "Smallest"), rows)
     intro = "From Azure Monitor, by the minute, of the deployment's instances together."
     return Section("resources", "Resource usage", intro=intro, drawings=drawings, tables=[table], absent=reasons)
+
+
+def wrong_of(errors: Mapping[str, Any]) -> int:
+    """Return how many requests went wrong, 429 included."""
+    return sum(sum(count.values()) if isinstance(count, Mapping) else count for count in errors.values())
 
 
 def _rate(report: Document, moments: Sequence[Moment], end_sec: float) -> Drawing:
@@ -110,7 +121,7 @@ def _errors(moments: Sequence[Moment], end_sec: float) -> Drawing:
     total = sum(one.errors for one in moments)
     series = [Series("Errors", [(one.t_sec, one.errors) for one in moments], 4, dots=len(moments) < 2)]
     rows: list[list[Cell]] = [[time_label(one.t_sec), number(one.errors)] for one in moments if one.errors]
-    summary = f"{number(total)} errors in all." if total else "There was no error."
+    summary = f"{number(total)} errors in all." if total else "No second has an error."
     axis = Axis(linear_ticks(max(4, *(one.errors for one in moments)) if len(moments) > 1 else max(4, total)))
     return Drawing(
         _over_time("errors", "Errors", summary, series, axis, "errors", end_sec),
