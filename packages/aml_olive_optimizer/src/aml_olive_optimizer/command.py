@@ -9,6 +9,7 @@ import shutil
 import tempfile
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
+from typing import Any
 
 from aml_tool_core import Flag, Job, Kind, Tool, ToolError
 
@@ -18,7 +19,10 @@ from aml_olive_optimizer import (
     environment,
     footprints,
     forced,
+    onnx_files,
+    onnx_graphs,
     publish,
+    refusals,
     runtime_wheel,
     scripts,
     search,
@@ -48,17 +52,20 @@ def run(job: Job) -> None:
         scripts.write(generated, prepared.scripts)
         places = Places(job.values["model_path"], code, generated)
         resolved = places.resolved(prepared.configuration, prepared.source)
+        refusals.refuse_without_data(resolved, prepared.source, has_open_inputs=_has_open_inputs(resolved))
         parts = [json.dumps(resolved.get(key), sort_keys=True) for key in ("evaluators", "data_configs", "systems")]
         workflow = f"{resolved.get('workflow_id', 'default_workflow')}-{environment.fingerprint(parts, [code])}"
         for_olive = forced.for_olive(resolved, str(work / "olive"), str(cache), workflow)
         try:
-            found = search.run(for_olive, work, code, cache)
+            found = search.run(for_olive, prepared.source, work, code, cache)
             judged = {
-                name: footprints.candidates(footprint, footprints.goals(resolved))
+                name: footprints.candidates(
+                    footprint, footprints.goals(resolved), evaluated=bool(footprints.used_evaluators(resolved))
+                )
                 for name, footprint in found.footprints.items()
             }
             best_first = _best_first(found, judged, forced.output_model_num(resolved))
-            wheel = runtime_wheel.repack(cache)
+            wheel = runtime_wheel.repack(runtime_wheel.folder())
             packaged = publish.artifacts(job.outputs, found.footprints, judged, best_first, wheel)
             if job.values["optimized_model_path"] is not None:
                 publish.models(job.values["optimized_model_path"], packaged)
@@ -68,6 +75,17 @@ def run(job: Job) -> None:
                 log.info("%s", line)
         finally:
             _keep_log(work / "olive.log", job.outputs / "olive.log")
+
+
+def _has_open_inputs(configuration: Mapping[str, Any]) -> bool:
+    """Return whether the input model is an ONNX file with an input of open shape."""
+    model = configuration["input_model"]
+    settings = {**(model.get("config") or {}), **model}
+    path = Path(settings.get("model_path") or "")
+    if str(model.get("type", "")).lower() != "onnxmodel" or not path.exists():
+        return False
+    file = onnx_files.locate(path, settings.get("onnx_file_name"))
+    return any(entry.is_open for entry in onnx_graphs.read(file)[0])
 
 
 def _best_first(found: Found, judged: Mapping[str, Sequence[Candidate]], count: int) -> list[Candidate]:

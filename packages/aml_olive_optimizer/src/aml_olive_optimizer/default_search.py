@@ -10,16 +10,15 @@ from typing import Any
 
 from aml_tool_core import InputError
 
-from aml_olive_optimizer import environment
+from aml_olive_optimizer import environment, onnx_graphs
 from aml_olive_optimizer.forced import EXHAUSTIVE
 from aml_olive_optimizer.legacy import thread_counts
+from aml_olive_optimizer.onnx_graphs import Input
 
 # What an open dimension is taken as: by a part of its name, in this order, else OTHER_SIZE.
 SIZES: tuple[tuple[str, int], ...] = (("batch", 1), ("seq", 128), ("length", 128), ("height", 224), ("width", 224))
 OTHER_SIZE = 1
 OPSET = 17
-# ONNX tensor types by the names that Olive's dummy data know.
-_TYPES = {1: "float32", 10: "float16", 11: "float64", 6: "int32", 7: "int64", 3: "int8", 2: "uint8", 9: "bool"}
 # Hugging Face architectures that are understood without a configuration: suffix, task, outputs.
 _ARCHITECTURES = (
     ("ForSequenceClassification", "text-classification", ["logits"]),
@@ -28,15 +27,6 @@ _ARCHITECTURES = (
     ("ForMaskedLM", "fill-mask", ["logits"]),
     ("Model", "feature-extraction", ["last_hidden_state"]),
 )
-
-
-@dataclass(frozen=True)
-class Input:
-    """One input of a model; an open dimension has its name (or nothing) in place of a size."""
-
-    name: str
-    shape: tuple[int | str | None, ...]
-    type: str
 
 
 @dataclass(frozen=True)
@@ -68,13 +58,13 @@ def configuration(folder: Path, cores: int) -> Assumed:
 
 def for_onnx(model: Path, cores: int) -> Assumed:
     """Return a search for an ONNX file: fusion if it is a transformer, session tuning, every provider there is."""
-    inputs, is_transformer = _read_graph(model)
+    graph_inputs, is_transformer = onnx_graphs.read(model)
     assumed = []
     graph: list[dict[str, Any]] = [{"type": "OnnxPeepholeOptimizer"}]
     if is_transformer:
         graph.insert(0, {"type": "OrtTransformersOptimization", "model_type": "bert", "opt_level": 0})
         assumed.append("the graph is a transformer's: it is searched with fused attention and without")
-    return _search({"type": "ONNXModel", "model_path": model.name}, inputs, {"graph": graph}, assumed, cores)
+    return _search({"type": "ONNXModel", "model_path": model.name}, graph_inputs, {"graph": graph}, assumed, cores)
 
 
 def for_hugging_face(folder: Path, cores: int) -> Assumed:
@@ -137,7 +127,8 @@ def _search(
             size, said = _size(dimension)
             if said and f"{said} is taken as {size}" not in assumed:
                 assumed.append(f"{said} is taken as {size}")
-    providers = [name for name in environment.available_providers() if name in _SEARCHED]
+    available = environment.available_providers()
+    providers = [name for name in _SEARCHED if name in available]
     threads = thread_counts(cores)
     assumed += [
         f"execution providers {', '.join(providers)}; {', '.join(map(str, threads))} threads",
@@ -215,34 +206,3 @@ def _size(dimension: int | str | None) -> tuple[int, str | None]:
     name = str(dimension or "")
     size = next((size for part, size in SIZES if part in name.lower()), OTHER_SIZE)
     return size, f"the open dimension {name!r}" if name else "an open dimension without a name"
-
-
-def _read_graph(model: Path) -> tuple[list[Input], bool]:
-    import onnx
-
-    try:
-        proto = onnx.load(str(model), load_external_data=False)
-    except Exception as error:  # protobuf's DecodeError shares no base class with anything of ours
-        raise InputError(f"--model_path: {model}: not an ONNX model: {error}") from None
-    weights = {tensor.name for tensor in proto.graph.initializer}
-    inputs = []
-    for entry in proto.graph.input:
-        if entry.name in weights:
-            continue
-        tensor = entry.type.tensor_type
-        if tensor.elem_type not in _TYPES:
-            raise InputError(
-                f"--model_path: {model}: input {entry.name!r} has a type that cannot be generated; give a --config_path"
-                " with data_configs"
-            )
-        shape = tuple(
-            dimension.dim_value if dimension.HasField("dim_value") else (dimension.dim_param or None)
-            for dimension in tensor.shape.dim
-        )
-        inputs.append(Input(entry.name, shape, _TYPES[tensor.elem_type]))
-    counts: dict[str, int] = {}
-    for node in proto.graph.node:
-        counts[node.op_type] = counts.get(node.op_type, 0) + 1
-    # Attention is a softmax between two matrix products; with normalized layers, that is a transformer.
-    normalized = counts.get("LayerNormalization", 0) or counts.get("ReduceMean", 0)
-    return inputs, counts.get("Softmax", 0) > 0 and counts.get("MatMul", 0) > 2 * counts["Softmax"] and normalized > 0

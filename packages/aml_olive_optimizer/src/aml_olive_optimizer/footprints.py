@@ -165,15 +165,19 @@ def used_evaluators(configuration: Mapping[str, Any]) -> list[Mapping[str, Any]]
     return used
 
 
-def candidates(footprint: Footprint, wanted: Mapping[str, Goal]) -> list[Candidate]:
+def candidates(footprint: Footprint, wanted: Mapping[str, Goal], *, evaluated: bool = True) -> list[Candidate]:
     """Return the measured models of a footprint, each with the goals it misses and whether it is on the frontier.
 
-    The Pareto frontier is that of the candidates which meet every goal; when none does, that of all of them.
+    The Pareto frontier is that of the candidates which meet every goal; when none does, that of all of them. A
+    configuration without an evaluator (`evaluated` false) measures nothing: there, what the last pass made counts.
     """
+    parents = {node.parent_id for node in footprint.nodes.values()}
     measured = [
         node
         for node in footprint.nodes.values()
-        if node.metrics and node.parent_id is not None and node.model_config is not None
+        if (node.metrics if evaluated else node.model_id not in parents)
+        and node.parent_id is not None
+        and node.model_config is not None
     ]
     missed = {node.model_id: _misses(node, footprint.input_metrics, wanted) for node in measured}
     compared = [node for node in measured if not missed[node.model_id]] or measured

@@ -25,7 +25,15 @@ Path = tuple[str | int, ...]
 
 PASS_TYPES = {"ortperftuning": "OrtSessionParamsTuning", "onnxmodeloptimizer": "OnnxPeepholeOptimizer"}
 SAMPLERS = {"exhaustive": "sequential", "tpe": "tpe", "random": "random"}
-QUANTIZATIONS = ("onnxquantization", "onnxdynamicquantization", "onnxstaticquantization")
+# Quantization passes, and what of them Olive searches unless it is told a value.
+_ANY_MODE = ("precision", "per_channel", "reduce_range", "quant_preprocess")
+_STATIC_MODE = ("calibrate_method", "quant_format", "activation_type")
+QUANTIZATIONS = {
+    "onnxquantization": ("quant_mode", *_ANY_MODE, *_STATIC_MODE),
+    "onnxdynamicquantization": _ANY_MODE,
+    "onnxstaticquantization": (*_ANY_MODE, *_STATIC_MODE),
+}
+DEFAULT_VALUE = "DEFAULT_VALUE"  # Olive's word for "the default, and do not search it"
 PRECISIONS = {
     "QInt8": "int8",
     "QUInt8": "uint8",
@@ -450,8 +458,10 @@ def _pass(work: _Work, entry: dict[str, Any], path: Path) -> None:
     nested = isinstance(entry.get("config"), dict)
     settings: dict[str, Any] = entry["config"] if nested else entry
     here: Path = (*path, "config") if nested else path
+    fixed = False
     for holder, place in ((entry, path), (settings, here)):
-        work.take(holder, place, "disable_search", "dropped: only what is listed is searched")
+        fixed = fixed or bool(holder.get("disable_search"))
+        work.take(holder, place, "disable_search", "is now in the values: DEFAULT_VALUE is not searched, a list is")
         work.take(holder, place, "clean_run_cache", "dropped: see clean_cache of the engine")
         work.take(holder, place, "output_name", "dropped: the names of the outputs are fixed")
     stem = "_".join(str(part) for part in path[1:])
@@ -466,12 +476,12 @@ def _pass(work: _Work, entry: dict[str, Any], path: Path) -> None:
         settings["data_config"] = work.add_data(config)
         work.changed((*here, "data_config"), f"is now data_configs entry {settings['data_config']!r}")
     if kind.lower() in QUANTIZATIONS:
-        _quantization(work, settings, here)
+        _quantization(work, settings, here, QUANTIZATIONS[kind.lower()] if fixed else ())
     if kind.lower() == "ortperftuning":
         _tuning(work, settings, here)
 
 
-def _quantization(work: _Work, settings: dict[str, Any], path: Path) -> None:
+def _quantization(work: _Work, settings: dict[str, Any], path: Path, fixed: tuple[str, ...]) -> None:
     for old, new in (("weight_type", "precision"), ("activation_type", "activation_type")):
         value = settings.get(old)
         if isinstance(value, str) and value in PRECISIONS:
@@ -486,12 +496,16 @@ def _quantization(work: _Work, settings: dict[str, Any], path: Path) -> None:
         if old in settings:
             settings.setdefault("extra_options", {})[old] = settings.pop(old)
             work.changed((*path, old), "is now in extra_options")
+    for key in fixed:
+        # uint8 weights go with uint8 activations alone, and Olive's default of the latter is int8
+        follows = key == "activation_type" and settings.get("precision", DEFAULT_VALUE) != DEFAULT_VALUE
+        settings.setdefault(key, settings["precision"] if follows else DEFAULT_VALUE)
 
 
 def _tuning(work: _Work, settings: dict[str, Any], path: Path) -> None:
     """Give session tuning what the predecessor's searched by itself: Olive's own defaults now search nothing."""
     work.take(settings, path, "providers_list", "dropped: each accelerator tunes its own provider")
-    settings["providers_list"] = "DEFAULT_VALUE"
+    settings["providers_list"] = DEFAULT_VALUE
     for key, values in (
         ("execution_mode_list", [0, 1]),
         ("opt_level_list", [99]),

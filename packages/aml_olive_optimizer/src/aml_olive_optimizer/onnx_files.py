@@ -7,19 +7,21 @@ import shutil
 from collections.abc import Iterable
 from pathlib import Path
 
+from aml_tool_core import InputError
+
 MODEL = "model.onnx"
 _CHUNK_BYTES = 1 << 20
 
 
 def locate(path: Path, file_name: str | None = None) -> Path:
-    """Return the .onnx file that `path`, a file or a folder, stands for."""
+    """Return the .onnx file that `path`, a file or a folder, stands for. Raises InputError."""
     if path.is_file():
         return path
     if file_name:
         return path / file_name
     found = sorted(path.glob("*.onnx"))
     if len(found) != 1:
-        raise RuntimeError(f"{path}: {len(found)} .onnx files, one was expected")
+        raise InputError(f"{path}: {len(found)} .onnx files; name the one to use in onnx_file_name")
     return found[0]
 
 

@@ -116,7 +116,7 @@ def _documents(
         if only is not None and model_id not in only:
             continue
         document = dict(node.document)
-        if model_id in judged:
+        if model_id in judged and document.get("metrics"):
             metrics = dict(document["metrics"])
             metrics["if_goals_met"] = judged[model_id].meets_goals
             metrics["cmp_direction"] = {

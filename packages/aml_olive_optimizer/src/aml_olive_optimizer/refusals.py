@@ -93,9 +93,12 @@ def refuse_unrankable(configuration: Mapping[str, Any], source: str) -> None:
             )
 
 
-def refuse_without_data(configuration: Mapping[str, Any], source: str) -> None:
-    """Refuse metrics that need data and have none: accuracy always, latency where input shapes are open."""
-    is_open = _has_open_shapes(_mapping(configuration.get("input_model")))
+def refuse_without_data(configuration: Mapping[str, Any], source: str, *, has_open_inputs: bool = False) -> None:
+    """Refuse metrics that need data and have none: accuracy always, latency where input shapes are open.
+
+    `has_open_inputs` is what the model's file says, where it is one that can be asked.
+    """
+    is_open = has_open_inputs or _has_open_shapes(_mapping(configuration.get("input_model")))
     for name, evaluator in _mapping(configuration.get("evaluators")).items():
         for index, metric in enumerate(evaluator.get("metrics") or []):
             path = ("evaluators", name, "metrics", index)

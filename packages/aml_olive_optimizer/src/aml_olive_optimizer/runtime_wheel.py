@@ -8,6 +8,7 @@ import hashlib
 import importlib.metadata
 import io
 import os
+import sys
 import zipfile
 from pathlib import Path, PurePosixPath
 
@@ -16,6 +17,14 @@ from aml_tool_core.outputs import atomic_file
 DISTRIBUTION = "onnxruntime-openvino"
 # What an installer writes, not the wheel: PEP 376, PEP 610, and pip's own mark.
 _INSTALLERS_OWN = {"INSTALLER", "REQUESTED", "direct_url.json", "RECORD"}
+
+
+def folder() -> Path:
+    """Return where such wheels are kept: where an image has it already, else in the user's cache."""
+    given = os.environ.get("AML_OLIVE_OPTIMIZER_WHEELS")
+    if given:
+        return Path(given)
+    return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "aml_olive_optimizer"
 
 
 def repack(folder: Path, distribution: str = DISTRIBUTION) -> Path:
@@ -73,3 +82,8 @@ def _tags(installed: importlib.metadata.Distribution) -> str:
 
 def _hash(content: bytes) -> str:
     return base64.urlsafe_b64encode(hashlib.sha256(content).digest()).rstrip(b"=").decode()
+
+
+if __name__ == "__main__":
+    # Done once when an image is built, so that no run pays for it: python -m aml_olive_optimizer.runtime_wheel FOLDER
+    print(repack(Path(sys.argv[1]) if len(sys.argv) > 1 else folder()))

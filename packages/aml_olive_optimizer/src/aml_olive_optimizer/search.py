@@ -40,6 +40,7 @@ class _Progress:
     number: int = 0
     passes: list[str] = field(default_factory=list)
     failures: dict[str, list[str]] = field(default_factory=dict)
+    told: set[str] = field(default_factory=set)
     refused: str | None = None
     done: bool = False
 
@@ -58,14 +59,20 @@ class _Progress:
         elif kind == "measured":
             self._measured(event)
         elif kind == "warning":
-            log.warning("Olive: %s", event["text"])
+            self._warn(event["text"])
         elif kind == "failure":
-            log.warning("Olive: %s", event["text"])
+            self._warn(event["text"])
             self.failures.setdefault(self.current, []).append(event["text"])
         elif kind == "refused":
             self.refused = event["text"]
         elif kind == "done":
             self.done = True
+
+    def _warn(self, text: str) -> None:
+        # A search meets the same trouble at every point; once is enough, all of it is in olive.log.
+        if text not in self.told:
+            self.told.add(text)
+            log.warning("Olive: %s", text)
 
     def _measured(self, event: events.Event) -> None:
         result = "failed or not applicable" if event["pruned"] else "not evaluated"
@@ -82,7 +89,7 @@ class _Progress:
         return f"point {sum(self.points.get(name, each) for name in before) + self.number} of {total}"
 
 
-def run(configuration: Mapping[str, Any], folder: Path, code: Path | None, cache: Path) -> Found:
+def run(configuration: Mapping[str, Any], source: str, folder: Path, code: Path | None, cache: Path) -> Found:
     """Search. `folder` is the tool's temporary one; Olive's own log is written there as olive.log.
 
     Raises InputError for a configuration that Olive cannot take. What went wrong later is in the result: partial
@@ -106,7 +113,7 @@ def run(configuration: Mapping[str, Any], folder: Path, code: Path | None, cache
                 progress.take(event)
         code_of_exit = process.wait()
     if progress.refused:
-        raise InputError(progress.refused)
+        raise InputError(f"{source}: {progress.refused}")
     if not progress.done:
         progress.failures.setdefault(progress.current, []).append(_how_it_ended(code_of_exit, folder / "olive.log"))
     return Found(

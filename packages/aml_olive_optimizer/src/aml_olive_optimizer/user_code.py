@@ -54,7 +54,7 @@ def torch_model(model_path: str) -> Any:
     if zipfile.is_zipfile(model_path):
         with zipfile.ZipFile(model_path) as archive:
             if any("/code/" in name or name.endswith("/constants.pkl") for name in archive.namelist()):
-                return torch.jit.load(model_path, map_location="cpu").eval()
+                return _traceable(torch.jit.load(model_path, map_location="cpu").eval())
     model = torch.load(model_path, map_location="cpu", weights_only=False)
     if not isinstance(model, torch.nn.Module):
         raise ValueError(
@@ -62,3 +62,30 @@ def torch_model(model_path: str) -> Any:
             "configuration to build the network and load these weights into it"
         )
     return model.eval()
+
+
+def _traceable(script: Any) -> Any:
+    """Return a module that computes what a TorchScript one does.
+
+    The exporter cannot trace through a ScriptModule, and takes none with inputs by name; a function without `self` it
+    traces, so the frozen graph is made one.
+    """
+    import torch
+
+    graph = torch.jit.freeze(script).graph.copy()
+    names = [argument.name for argument in script.forward.schema.arguments][1:]
+    try:
+        graph.eraseInput(0)  # self: unused, since freezing made constants of all it holds
+    except RuntimeError as error:
+        raise ValueError(f"the TorchScript module keeps state and cannot be converted: {error}") from None
+    function = torch._C._create_function_from_graph("forward", graph)
+
+    class Whole(torch.nn.Module):  # type: ignore[misc]  # torch is not typed here
+        def forward(self, *arguments: Any, **named: Any) -> Any:
+            return function(*arguments, *(named[name] for name in names[len(arguments) :] if name in named))
+
+    kind = inspect.Parameter.POSITIONAL_OR_KEYWORD
+    parameters = [inspect.Parameter(name, kind) for name in ("self", *names)]
+    # The exporter matches inputs by the names in this signature.
+    Whole.forward.__signature__ = inspect.Signature(parameters)  # type: ignore[attr-defined]
+    return Whole().eval()

@@ -18,17 +18,13 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+from aml_olive_optimizer import repairs
 from aml_olive_optimizer.events import Channel
 
 NEEDED = ("psutil", "olive", "onnxruntime", "torch")
-FAILURES = (
-    "Pass run failed",
-    "Pass run_pass failed",
-    "FAILED.",
-    "Failed to run Olive",
-    "Optimization failed",
-    "Baseline",
-)
+FAILURES = ("failed", "FAILED", "Failed")
+# The tool says these itself, with the reason.
+_SAID_BY_US = ("There is no expected candidates", "There is no pareto frontier", "No output model", "was pruned")
 
 
 def main(folder: Path) -> int:
@@ -44,50 +40,54 @@ def main(folder: Path) -> int:
 
 
 def _search(folder: Path, configuration: dict[str, Any], channel: Channel) -> int:
-    _export_as_configured()
+    repairs.apply()
     _watch_log(channel)
     _watch_engine(folder / "footprints", channel)
     _forget_failures(Path(os.environ["AML_OLIVE_OPTIMIZER_CACHE"]))
 
     from olive.workflows import run
 
-    refused = _unknown_pass_keys(configuration) or _invalid(configuration)
+    refused = _refused(configuration)
     if refused:
         channel.send("refused", text=refused)
         return 1
     try:
         run(configuration)
-    except (Exception, SystemExit) as error:  # reported, with its traceback in the log, and the tool decides
+    except (Exception, SystemExit):  # reported as a failure, with its traceback in the log; the tool decides
         logging.getLogger("olive").exception("the search ended early")
-        channel.send("failure", text=_said(error))
     channel.send("done")
     return 0
 
 
-def _export_as_configured() -> None:
-    # torch's exporter is the dynamo one unless told otherwise, and Olive 0.9.3 does not tell it: opset 13 would
-    # silently become 18, and the fusion of transformer graphs nearly vanish. OnnxConversion's use_dynamo_exporter
-    # still asks for it by name.
-    import torch
+def _refused(configuration: dict[str, Any]) -> str | None:
+    """Return why Olive does not take the configuration, in one line, with its place."""
+    from olive.workflows.run.config import RunConfig
 
-    export = torch.onnx.export
-
-    @functools.wraps(export)
-    def explicit(*arguments: Any, dynamo: bool = False, **options: Any) -> Any:
-        return export(*arguments, dynamo=dynamo, **options)
-
-    torch.onnx.export = explicit
+    refused = _unknown_pass_keys(configuration)
+    if refused:
+        return refused
+    try:
+        parsed = RunConfig.parse_obj(json.loads(json.dumps(configuration)))  # it changes what it is given
+    except (ValueError, AssertionError, KeyError) as error:  # pydantic's ValidationError is a ValueError
+        logging.getLogger("olive").exception("the configuration is not valid")
+        return f"Olive does not take it: {_reasons(error)}"
+    package, spec = _package_and_accelerator()
+    for name, entries in parsed.passes.items():
+        for entry in entries:
+            try:
+                package.import_pass_module(entry.type).get_config_params(
+                    spec, entry.config, not parsed.engine.search_strategy
+                )
+            except ValueError as error:
+                return f"/passes/{name}: {entry.type} does not take it: {_reasons(error)}"
+    return None
 
 
 def _unknown_pass_keys(configuration: dict[str, Any]) -> str | None:
     """Return what to say about a pass, or a key of one, that Olive does not know: it would drop it in silence."""
-    from olive.hardware.accelerator import AcceleratorSpec
-    from olive.package_config import OlivePackageConfig
-
-    package = OlivePackageConfig.load_default_config()
-    known_passes = {name.lower(): name for name in package.passes}
-    spec = AcceleratorSpec("cpu", "CPUExecutionProvider")
-    for name, entries in (configuration.get("passes") or {}).items():
+    package, spec = _package_and_accelerator()
+    known_passes = {name.lower() for name in package.passes}
+    for name, entries in configuration["passes"].items():
         for entry in entries if isinstance(entries, list) else [entries]:
             place = f"/passes/{name}"
             if entry["type"].lower() not in known_passes:
@@ -98,23 +98,22 @@ def _unknown_pass_keys(configuration: dict[str, Any]) -> str | None:
             except ImportError as error:
                 return f"{place}/type: {entry['type']} needs a package that is not installed here: {error}"
             if given - known:
-                return f"{place}: unknown key {', '.join(map(repr, sorted(given - known)))}; {entry['type']} takes " + (
-                    ", ".join(sorted(known))
-                )
+                unknown = ", ".join(map(repr, sorted(given - known)))
+                return f"{place}: unknown key {unknown}; {entry['type']} takes {', '.join(sorted(known))}"
     return None
 
 
-def _invalid(configuration: dict[str, Any]) -> str | None:
-    """Return why Olive does not take the configuration, in one line."""
-    from olive.workflows.run.config import RunConfig
+def _package_and_accelerator() -> tuple[Any, Any]:
+    from olive.hardware.accelerator import AcceleratorSpec
+    from olive.package_config import OlivePackageConfig
 
-    try:
-        RunConfig.parse_obj(json.loads(json.dumps(configuration)))  # it changes what it is given
-    except (ValueError, AssertionError, KeyError) as error:  # pydantic's ValidationError is a ValueError
-        logging.getLogger("olive").exception("the configuration is not valid")
-        lines = [line.strip() for line in str(error).splitlines() if line.strip()]
-        return "Olive does not take it: " + "; ".join(lines[1:] or lines or [type(error).__name__])
-    return None
+    return OlivePackageConfig.load_default_config(), AcceleratorSpec("cpu", "CPUExecutionProvider")
+
+
+def _reasons(error: Exception) -> str:
+    # The first line of pydantic's text counts the errors, the next ones are place and reason.
+    lines = [line.strip() for line in str(error).splitlines() if line.strip()]
+    return " ".join(lines[1:3] or lines or [type(error).__name__])
 
 
 def _forget_failures(cache: Path) -> None:
@@ -134,8 +133,12 @@ class _LogEvents(logging.Handler):
 
     def emit(self, record: logging.LogRecord) -> None:
         text = record.getMessage()
+        if any(mark in text for mark in _SAID_BY_US):
+            return
         if record.exc_info and record.exc_info[1] is not None:
-            self._channel.send("failure", text=f"{text.rstrip('. ')}: {_said(record.exc_info[1])}")
+            # "Step 3 search point SearchPoint(...) ... FAILED": the step is told of by itself
+            what = "evaluation failed" if text.startswith("Step ") else text.rstrip(". ")
+            self._channel.send("failure", text=f"{what}: {_said(record.exc_info[1])}")
         elif any(mark in text for mark in FAILURES):
             self._channel.send("failure", text=text)
         else:
@@ -204,7 +207,8 @@ def _wrapped(
 
 
 def _said(error: BaseException) -> str:
-    return f"{type(error).__name__}: {error}".strip().rstrip(":")
+    cause = error.__cause__ or error  # Olive wraps what a pass raised
+    return " ".join(f"{type(cause).__name__}: {cause}".split()).rstrip(":")
 
 
 if __name__ == "__main__":
