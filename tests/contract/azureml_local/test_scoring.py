@@ -68,7 +68,8 @@ def test_concurrency_beyond_the_limit_is_429(shared: Any) -> None:
     statuses = Counter(answer.status_code for answer in answers)
     # On a busy machine the eight do not start at once, and one may come when the first has just ended.
     assert set(statuses) == {200, 429} and statuses[429] >= 6
-    assert {answer.json()["error"]["code"] for answer in answers if answer.status_code == 429} == {"TooManyRequests"}
+    codes = {answer.json()["error"]["code"] for answer in answers if answer.status_code == 429}
+    assert codes == {"TooManyRequests", "NoInstanceAvailable"}
 
 
 def test_a_request_waits_in_the_queue_for_its_turn(shared: Any) -> None:

@@ -97,13 +97,12 @@ defaults
     timeout http-request 30s
     timeout http-keep-alive 120s
     timeout server 190s
-    retries 2
     option redispatch 1
     http-error status 502 content-type application/json string {
         error_body("BadGateway", "The scoring server closed the connection without an answer.")
     }
     http-error status 503 content-type application/json string {
-        error_body("TooManyRequests", "Too many requests: the queue's time limit has passed.")
+        error_body("NoInstanceAvailable", "No instance of the deployment took the request in time.")
     }
     http-error status 504 content-type application/json string {
         error_body("RequestTimeout", "The request has taken longer than the deployment's request timeout.")
@@ -190,6 +189,8 @@ def _backend(endpoint: EndpointRoutes, route: Route) -> str:
         # HAProxy reads 0 as "no limit", and the shortest time it knows is a millisecond.
         f"    timeout queue {max(1, route.max_queue_wait_ms)}ms",
         f"    timeout server {max(1, route.request_timeout_ms)}ms",
+        # Another server is tried at once; the same one only after a second, which would be longer than the queue.
+        f"    retries {1 if len(route.servers) > 1 else 0}",
     ]
     if not route.servers:
         unavailable = _refuse(503, "ServiceUnavailable", "No instance of the deployment is ready.")
@@ -201,9 +202,12 @@ def _backend(endpoint: EndpointRoutes, route: Route) -> str:
         "    http-response set-header ms-azureml-model-error-statuscode %[status] unless { status 200:299 }",
         "    http-response set-header ms-azureml-model-error-reason model_error unless { status 200:299 }",
         '    http-response set-status 424 reason "Failed Dependency" unless { status 200:299 }',
-        # 503 is made by HAProxy alone (a server's own has become 424): the time in the queue has passed.
+        # A 503 is HAProxy's own (a server's has become 424): either the time in the queue has passed, or, sooner than
+        # that, the server could not be reached.
+        "    http-after-response set-var(txn.waited_us) date(0,us),sub(txn.start_us) if { status 503 }",
         '    http-after-response set-status 429 reason "Too Many Requests"'
-        " if { status 503 } !{ var(txn.model_status) -m found }",
+        f" if {{ status 503 }} {{ var(txn.waited_us) -m int ge {1000 * route.max_queue_wait_ms} }}"
+        " !{ var(txn.model_status) -m found }",
         '    http-after-response set-status 408 reason "Request Timeout"'
         " if { status 504 } !{ var(txn.model_status) -m found }",
     ]
