@@ -1,7 +1,6 @@
 #include <csignal>
 #include <cstdio>
 #include <exception>
-#include <optional>
 
 #include "errors.h"
 #include "options.h"
@@ -12,13 +11,12 @@
 namespace {
 
 int measure(const metronome::Options& options) {
-  std::optional<metronome::ReportFile> file;
-  if (!options.json_path.empty()) file.emplace(options.json_path);
+  if (!options.json_path.empty()) metronome::check_writable(options.json_path);
   const auto result = metronome::run(options);
-  if (file) {
-    file->write(metronome::report_json(options, result));
-  } else {
+  if (options.json_path.empty()) {
     std::fputs(metronome::summary(options, result).c_str(), stdout);
+  } else {
+    metronome::write_report(options.json_path, metronome::report_json(options, result));
   }
   return result.signal != 0 ? 128 + result.signal : 0;
 }

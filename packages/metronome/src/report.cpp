@@ -4,11 +4,13 @@
 #include <sys/stat.h>
 #include <unistd.h>
 
+#include <algorithm>
 #include <cerrno>
 #include <cmath>
 #include <cstdio>
 #include <cstring>
 #include <nlohmann/json.hpp>
+#include <string_view>
 
 #include "errors.h"
 
@@ -138,6 +140,30 @@ Json cpu(const RunResult& result) {
   return total;
 }
 
+bool is_special(const std::string& path) {  // a pipe, /dev/null: written as it is
+  struct stat info {};
+  return ::stat(path.c_str(), &info) == 0 && !S_ISREG(info.st_mode);
+}
+
+std::string folder_of(const std::string& path) {
+  const auto slash = path.rfind('/');
+  if (slash == std::string::npos) return ".";
+  return path.substr(0, std::max<std::size_t>(slash, 1));
+}
+
+[[noreturn]] void fail_to_write(const std::string& path) {
+  throw RunError("--json: " + path + ": " + std::strerror(errno));
+}
+
+void write_all(int fd, const std::string& path, std::string_view text) {
+  while (!text.empty()) {
+    const ssize_t n = ::write(fd, text.data(), text.size());
+    if (n < 0 && errno == EINTR) continue;
+    if (n < 0) fail_to_write(path);
+    text.remove_prefix(static_cast<std::size_t>(n));
+  }
+}
+
 Json timeline(const RunResult& result) {
   Json rows = Json::array();
   for (const Row& row : result.timeline)
@@ -193,36 +219,30 @@ std::string report_json(const Options& options, const RunResult& result) {
   return document.dump(-1, ' ', false, Json::error_handler_t::replace) + "\n";
 }
 
-ReportFile::ReportFile(std::string path) : path_(std::move(path)) {
-  if (path_ == "-") {
-    fd_ = STDOUT_FILENO;
-    return;
-  }
+void check_writable(const std::string& path) {
+  if (path == "-") return;
+  const std::string place = is_special(path) ? path : folder_of(path);
   struct stat info {};
-  const bool special = ::stat(path_.c_str(), &info) == 0 && !S_ISREG(info.st_mode);  // a pipe, /dev/null
-  if (!special) temporary_ = path_ + "." + std::to_string(::getpid()) + ".tmp";
-  const std::string& name = special ? path_ : temporary_;
-  fd_ = ::open(name.c_str(), O_WRONLY | O_CREAT | O_TRUNC | O_CLOEXEC, 0644);
-  if (fd_ < 0) throw InputError("--json: " + path_ + ": " + std::strerror(errno));
+  const bool is_folder = ::stat(path.c_str(), &info) == 0 && S_ISDIR(info.st_mode);
+  if (is_folder) errno = EISDIR;
+  if (is_folder || ::access(place.c_str(), W_OK) != 0)
+    throw InputError("--json: " + path + ": " + std::strerror(errno));
 }
 
-ReportFile::~ReportFile() {
-  if (fd_ > STDERR_FILENO) ::close(fd_);
-  if (!temporary_.empty()) ::unlink(temporary_.c_str());
-}
-
-void ReportFile::write(const std::string& text) {
-  std::size_t done = 0;
-  while (done < text.size()) {
-    const ssize_t n = ::write(fd_, text.data() + done, text.size() - done);
-    if (n < 0 && errno == EINTR) continue;
-    if (n < 0) throw RunError("--json: " + path_ + ": " + std::strerror(errno));
-    done += static_cast<std::size_t>(n);
+void write_report(const std::string& path, const std::string& text) {
+  if (path == "-") return write_all(STDOUT_FILENO, path, text);
+  const bool special = is_special(path);
+  const std::string name = special ? path : path + "." + std::to_string(::getpid()) + ".tmp";
+  const int fd = ::open(name.c_str(), O_WRONLY | O_CREAT | O_TRUNC | O_CLOEXEC, 0644);
+  if (fd < 0) fail_to_write(path);
+  try {
+    write_all(fd, path, text);
+    if (::close(fd) != 0) fail_to_write(path);
+    if (!special && ::rename(name.c_str(), path.c_str()) != 0) fail_to_write(path);
+  } catch (const RunError&) {
+    if (!special) ::unlink(name.c_str());
+    throw;
   }
-  if (temporary_.empty()) return;
-  if (::rename(temporary_.c_str(), path_.c_str()) != 0)
-    throw RunError("--json: " + path_ + ": " + std::strerror(errno));
-  temporary_.clear();
 }
 
 void Progress::print(const Row& row) {

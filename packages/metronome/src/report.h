@@ -11,21 +11,11 @@ namespace metronome {
 
 std::string report_json(const Options& options, const RunResult& result);
 
-// Where the JSON will go, checked before the run rather than after it. The file gets its name only when it is whole.
-class ReportFile {
- public:
-  explicit ReportFile(std::string path);  // "-": stdout. Throws InputError where it cannot be written.
-  ~ReportFile();
-  ReportFile(const ReportFile&) = delete;
-  ReportFile& operator=(const ReportFile&) = delete;
+// Whether the JSON can be written there ("-": stdout), asked before the run rather than after it. Throws InputError.
+void check_writable(const std::string& path);
 
-  void write(const std::string& text);  // throws RunError
-
- private:
-  std::string path_;
-  std::string temporary_;
-  int fd_ = -1;
-};
+// Writes it; a file gets its name only when it is whole. Throws RunError.
+void write_report(const std::string& path, const std::string& text);
 
 // One JSON line per finished second.
 class Progress {

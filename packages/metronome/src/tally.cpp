@@ -12,16 +12,21 @@ constexpr std::size_t kMostReasons = 32;
 
 }  // namespace
 
-void Punctuality::note(Nanos due, Nanos ready, Nanos sent) {
-  const Nanos free_at = std::max(due, ready);
-  const Nanos delay = sent - due;
-  const Nanos own = sent - free_at;
-  max_delay = std::max(max_delay, delay);
-  max_delay_busy = std::max(max_delay_busy, free_at - due);
-  max_delay_generator = std::max(max_delay_generator, own);
-  if (delay <= kTimelyLimit) {
+Delay attribute(Nanos due, Nanos ready, Nanos sent, Nanos debt) {
+  const Nanos step = sent - std::max(due, ready);
+  Nanos own = sent - std::max(due, ready - debt);
+  // The microseconds between an answer and the next send are no lateness; in a long backlog they would add up to it.
+  if (step <= kTimelyLimit && debt > 0) own = std::max<Nanos>(own - step, 0);
+  return {sent - due - own, own};
+}
+
+void Punctuality::note(const Delay& delay) {
+  max_delay = std::max(max_delay, delay.busy + delay.own);
+  max_delay_busy = std::max(max_delay_busy, delay.busy);
+  max_delay_generator = std::max(max_delay_generator, delay.own);
+  if (delay.busy + delay.own <= kTimelyLimit) {
     ++timely;
-  } else if (own > kTimelyLimit) {
+  } else if (delay.busy <= kTimelyLimit) {
     ++late_generator;
   } else {
     ++late_busy;

@@ -21,16 +21,27 @@ struct Failure {
   double at_sec;  // since the beginning of the counted window
 };
 
+// What a send's delay is made of.
+struct Delay {
+  Nanos busy;  // no connection was free
+  Nanos own;   // a connection was free, or would have been, had this program come in time
+  // What this send passes on to the next one on its connection, which it keeps busy so much longer than it should have.
+  Nanos debt() const { return own > kTimelyLimit ? own : 0; }
+};
+
+// `ready`: when the connection became free. `debt`: of the request that it carried before.
+Delay attribute(Nanos due, Nanos ready, Nanos sent, Nanos debt);
+
 // How the sends kept to the schedule.
 struct Punctuality {
   std::uint64_t timely = 0;
-  std::uint64_t late_busy = 0;       // no connection was free when the request was due
-  std::uint64_t late_generator = 0;  // a connection was free, but this program came too late
+  std::uint64_t late_busy = 0;       // late whatever this program did: no connection was free
+  std::uint64_t late_generator = 0;  // would have been timely but for this program
   Nanos max_delay = 0;               // of any send
   Nanos max_delay_busy = 0;          // the part that was spent waiting for a free connection
   Nanos max_delay_generator = 0;     // the part that this program lost
 
-  void note(Nanos due, Nanos ready, Nanos sent);
+  void note(const Delay& delay);
   void merge(const Punctuality& other);
 };
 

@@ -156,9 +156,11 @@ void Worker::start(Id id, Nanos due, bool counted, std::uint64_t line) {
   client.due = due;
   client.line = line;
   client.sent = plan_.options.mode == Mode::none ? due : now_ns();
+  const Delay delay = attribute(due, client.idle_since, client.sent, client.debt);
+  client.debt = delay.debt();
   if (counted) {
     ++tally_.sent;
-    tally_.punctuality.note(due, client.idle_since, client.sent);
+    tally_.punctuality.note(delay);
     seconds_.sent(client.sent - plan_.count_from);
   }
   in_flight_.push(id);

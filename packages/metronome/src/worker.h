@@ -63,6 +63,7 @@ class Worker {
     Nanos sent = 0;
     std::uint64_t line = 0;
     Nanos idle_since = 0;
+    Nanos debt = 0;  // see Delay
     std::int64_t next_tick = 0;      // Mode::connection
     std::uint64_t connects_seen = 0;
   };

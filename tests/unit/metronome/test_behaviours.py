@@ -178,3 +178,11 @@ def test_a_name_with_two_addresses_finds_the_one_that_listens(serve: Serve, meas
         assert report["status"] == {"200": report["requests"]["sent"]}
     else:
         assert report["errors"]["connect"] == report["requests"]["sent"]
+
+
+def test_a_request_that_met_a_connection_given_up_while_idle_is_sent_again(serve: Serve, measure: Measure) -> None:
+    url, _ = serve()  # the second request on each connection is dropped, 0.67 s after the first
+    report = measure(url + "/drop-every/2", "--rate", "1.5", "--connections", "1", "--duration", "4")
+    assert report["errors"]["read"] == 0
+    assert report["requests"]["succeeded"] == report["requests"]["sent"] >= 5
+    assert report["connections"]["stale_retries"] >= 4

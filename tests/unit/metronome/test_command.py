@@ -142,6 +142,25 @@ def test_a_signal_in_the_warmup_leaves_an_empty_report(
     assert report["requests_per_sec"] == 0
 
 
+def test_a_generator_without_cpu_says_so(serve: Serve, binary: Path, checked: Checked, tmp_path: Path) -> None:
+    url, _ = serve()
+    written = tmp_path / "out.json"
+    flags = ["--rate", "200", "--connections", "8", "--duration", "3", "--json", str(written)]
+    process = subprocess.Popen([str(binary), "--url", url, *flags])
+    time.sleep(1.5)
+    process.send_signal(signal.SIGSTOP)
+    time.sleep(0.5)
+    process.send_signal(signal.SIGCONT)
+    assert process.wait(timeout=20) == 0
+    report = json.loads(written.read_text())
+    checked(report)
+    kept = report["schedule"]
+    assert kept["late_generator"] >= 80  # 100 were due meanwhile
+    assert kept["max_delay_generator_us"] > 400_000
+    assert kept["late_generator"] > kept["late_busy"]
+    assert report["latency"]["max_us"] > 400_000
+
+
 def test_progress_is_one_json_object_per_second(serve: Serve, binary: Path) -> None:
     url, _ = serve()
     done = run(binary, "--url", url, "--rate", "100", "--duration", "3", "--progress", "--json", "/dev/null")

@@ -7,10 +7,10 @@ using namespace metronome;
 TEST_SUITE("tally") {
   TEST_CASE("a send within 100 us of its due time is timely") {
     Punctuality kept;
-    kept.note(1'000'000, 0, 1'000'000);
-    kept.note(1'000'000, 0, 1'100'000);
+    kept.note(attribute(1'000'000, 0, 1'000'000, 0));
+    kept.note(attribute(1'000'000, 0, 1'100'000, 0));
     CHECK(kept.timely == 2);
-    kept.note(1'000'000, 0, 1'100'001);
+    kept.note(attribute(1'000'000, 0, 1'100'001, 0));
     CHECK(kept.timely == 2);
     CHECK(kept.late_generator == 1);
     CHECK(kept.max_delay == 100'001);
@@ -18,14 +18,52 @@ TEST_SUITE("tally") {
 
   TEST_CASE("a late send is the server's doing when no connection was free, else the generator's") {
     Punctuality kept;
-    kept.note(0, 2'000'000'000, 2'000'005'000);  // freed 2 s late, sent 5 µs later
+    kept.note(attribute(0, 2'000'000'000, 2'000'005'000, 0));  // freed 2 s late, sent 5 µs later
     CHECK(kept.late_busy == 1);
     CHECK(kept.max_delay_busy == 2'000'000'000);
     CHECK(kept.max_delay_generator == 5'000);
-    kept.note(0, 50'000, 400'000);  // freed in time, sent 350 µs later
+    kept.note(attribute(0, 50'000, 400'000, 0));  // freed in time, sent 350 µs later
     CHECK(kept.late_generator == 1);
     CHECK(kept.max_delay_generator == 350'000);
     CHECK(kept.max_delay == 2'000'005'000);
+    kept.note({500'000'000, 3'000'000});  // late anyway
+    CHECK(kept.late_busy == 2);
+  }
+
+  TEST_CASE("what the generator's own lateness holds up later is its doing too, until the backlog is gone") {
+    // Due every 40 ms; the generator slept from 0 to 100 ms; every answer takes 1 ms, handling it 10 µs.
+    Punctuality kept;
+    Nanos ready = 0;
+    Nanos debt = 0;
+    for (int i = 0; i < 5; ++i) {
+      const Nanos due = i * 40 * kMillisecond;
+      const Nanos sent = std::max({due, 100 * kMillisecond, ready + 10 * kMicrosecond});
+      const Delay delay = attribute(due, ready, sent, debt);
+      CHECK(delay.busy + delay.own == sent - due);
+      debt = delay.debt();
+      ready = sent + kMillisecond;
+      kept.note(delay);
+    }
+    CHECK(kept.late_generator == 3);  // due at 0, 40 and 80 ms
+    CHECK(kept.late_busy == 0);
+    CHECK(kept.timely == 2);
+  }
+
+  TEST_CASE("a backlog of the server's making stays the server's, however long it is") {
+    Punctuality kept;
+    Nanos ready = 0;
+    Nanos debt = 0;
+    for (int i = 0; i < 10'000; ++i) {  // due every 10 ms, answered after 20 ms, 10 µs of handling each
+      const Nanos due = i * 10 * kMillisecond;
+      const Nanos sent = std::max(due, ready + 10 * kMicrosecond);
+      const Delay delay = attribute(due, ready, sent, debt);
+      debt = delay.debt();
+      ready = sent + 20 * kMillisecond;
+      kept.note(delay);
+    }
+    CHECK(kept.late_generator == 0);
+    CHECK(kept.late_busy == 9'999);
+    CHECK(kept.max_delay_generator <= 10 * kMicrosecond);
   }
 
   TEST_CASE("answers are counted by status, and only 2xx succeed") {
@@ -59,8 +97,8 @@ TEST_SUITE("tally") {
     Tally one;
     Tally other;
     one.planned = other.planned = 5;
-    one.punctuality.note(0, 0, 50);
-    other.punctuality.note(0, 0, 500'000);
+    one.punctuality.note(attribute(0, 0, 50, 0));
+    other.punctuality.note(attribute(0, 0, 500'000, 0));
     other.reconnects = 3;
     one.merge(other);
     CHECK(one.planned == 10);
