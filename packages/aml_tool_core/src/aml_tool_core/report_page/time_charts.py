@@ -36,9 +36,7 @@ def timeline(report: Document) -> Section:
     absent = [] if latency else ["The report has no percentiles of single seconds, so their course is not drawn."]
     placed, wrong = sum(one.errors for one in moments), wrong_of(at(report, "/result/errors"))
     if placed != wrong:
-        absent.append(
-            f"Of {wrong:,} requests that went wrong, the timeline has {placed:,}: the engine places no more."
-        )
+        absent.append(f"Of {wrong:,} requests that went wrong, the timeline has {placed:,}: the engine places no more.")
     drawings = [_rate(report, moments, end_sec), *latency, _errors(moments, end_sec)]
     return Section("timeline", "Timeline", intro=intro, drawings=drawings, absent=absent)
 
