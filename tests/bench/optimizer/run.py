@@ -5,7 +5,8 @@
 
 Three parts, one table each; nothing is asserted, everything is written to results.json in the work folder:
 
-1. the wall time of the tool and of Olive called directly on the same search, each from an empty cache;
+1. the wall time, and the processor time, of the tool and of Olive called directly on the same search, each from an
+   empty cache (other load on the machine changes the former a lot and the latter little);
 2. PyTorch, ONNX Runtime as exported (both execution providers) and the model that the search found, in-process, batch
    1, 128 tokens, on as many cores as asked (2): each in its own process, taking turns, so that a disturbance of the
    machine strikes all of them; ratios are formed within a turn, and their median and quartiles are given;
@@ -17,6 +18,7 @@ from __future__ import annotations
 import argparse
 import json
 import os
+import resource
 import statistics
 import subprocess
 import sys
@@ -38,15 +40,19 @@ FOUND = "optimized"
 
 
 @dataclass(frozen=True)
-class Walls:
-    """Wall times of the same search, in the order in which they were taken."""
+class Spent:
+    """What one search took."""
 
-    tool_sec: list[float]
-    olive_sec: list[float]
+    wall_sec: float
+    cpu_sec: float
 
-    @property
-    def ratio(self) -> float:
-        return statistics.median(self.tool_sec) / statistics.median(self.olive_sec)
+
+@dataclass(frozen=True)
+class Searches:
+    """The same search by the tool and by Olive alone, in the order in which they were run."""
+
+    tool: list[Spent]
+    olive: list[Spent]
 
 
 @dataclass(frozen=True)
@@ -106,8 +112,8 @@ def fetched(work: Path) -> Path:
     return model
 
 
-def search_by_tool(work: Path, model: Path, turn: int) -> tuple[float, Path]:
-    """Run the tool as a job does, from an empty cache; return its wall time and its folder."""
+def search_by_tool(work: Path, model: Path, turn: int) -> tuple[Spent, Path]:
+    """Run the tool as a job does, from an empty cache; return what it took and its folder."""
     folder = work / f"tool-{turn}"
     flags: dict[str, Path] = {
         "config_path": EXAMPLE / "optimizer.json",
@@ -120,24 +126,29 @@ def search_by_tool(work: Path, model: Path, turn: int) -> tuple[float, Path]:
     return _timed([sys.executable, "-m", "aml_olive_optimizer", *words], folder), folder
 
 
-def search_by_olive(work: Path, model: Path, turn: int) -> float:
-    """Run the same search by Olive alone, from an empty cache; return its wall time."""
+def search_by_olive(work: Path, model: Path, turn: int) -> Spent:
+    """Run the same search by Olive alone, from an empty cache; return what it took."""
     folder = work / f"olive-{turn}"
     command = [sys.executable, str(HERE / "direct.py"), str(EXAMPLE), str(model)]
     return _timed(command, folder)
 
 
-def _timed(command: Sequence[str], folder: Path) -> float:
+def _timed(command: Sequence[str], folder: Path) -> Spent:
     folder.mkdir(parents=True)
     print(f"  {folder.name} ...", end=" ", flush=True)
-    started = time.monotonic()
+    started, cpu_before = time.monotonic(), _cpu_sec_of_children()
     with (folder / "log.txt").open("w") as log:
         code = subprocess.run(command, cwd=folder, stdout=log, stderr=subprocess.STDOUT, check=False).returncode
-    taken = time.monotonic() - started
+    spent = Spent(time.monotonic() - started, _cpu_sec_of_children() - cpu_before)
     if code:
         raise SystemExit(f"exit code {code}; its log is {folder / 'log.txt'}")
-    print(f"{taken:.1f} s", flush=True)
-    return taken
+    print(f"{spent.wall_sec:.1f} s, processor {spent.cpu_sec:.1f} s", flush=True)
+    return spent
+
+
+def _cpu_sec_of_children() -> float:
+    used = resource.getrusage(resource.RUSAGE_CHILDREN)
+    return used.ru_utime + used.ru_stime
 
 
 def race(work: Path, model: Path, found: Path, given: argparse.Namespace) -> tuple[list[Timed], dict[str, Any]]:
@@ -170,15 +181,21 @@ def _as_exported(provider: str) -> dict[str, Any]:
     return {"execution_provider": [[f"{provider}ExecutionProvider", {}]], "session_options": {}}
 
 
-def summary(walls: Walls | None, timed: Sequence[Timed], quality: Mapping[str, Any]) -> str:
+def summary(searches: Searches | None, timed: Sequence[Timed], quality: Mapping[str, Any]) -> str:
     """Return the tables."""
     parts = []
-    if walls is not None:
-        rows = [
-            ["aml_olive_optimizer", ", ".join(f"{wall:.1f}" for wall in walls.tool_sec), f"{walls.ratio:.2f}"],
-            ["Olive directly", ", ".join(f"{wall:.1f}" for wall in walls.olive_sec), "1"],
-        ]
-        parts.append(tabulate(rows, headers=["search", "wall time s", "ratio"], disable_numparse=True))
+    if searches is not None:
+        rows = []
+        for name, runs in (("aml_olive_optimizer", searches.tool), ("Olive directly", searches.olive)):
+            row = [name]
+            for unit in ("wall_sec", "cpu_sec"):
+                mine, direct = (
+                    statistics.median(getattr(spent, unit) for spent in which) for which in (runs, searches.olive)
+                )
+                row += [f"{mine:.1f}", f"{mine / direct:.2f}"]
+            rows.append(row)
+        headers = ["search", "wall time s", "ratio", "processor time s", "ratio"]
+        parts.append(tabulate(rows, headers=headers, disable_numparse=True))
     found = next(entry for entry in timed if entry.name == FOUND)
     rows = []
     for entry in timed:
@@ -212,16 +229,20 @@ def main() -> None:
     work.mkdir(parents=True)
     print(f"load of the machine before: {os.getloadavg()[0]:.1f} on {len(allowed)} cores", flush=True)
     model = fetched(given.work_folder.absolute())
-    found, walls = given.found, None
+    found, searches = given.found, None
     if found is None:
-        walls = Walls([], [])
+        searches = Searches([], [])
         for turn in range(1, given.searches + 1):
-            taken, found = search_by_tool(work, model, turn)
-            walls.tool_sec.append(taken)
-            walls.olive_sec.append(search_by_olive(work, model, turn))
+            spent, found = search_by_tool(work, model, turn)
+            searches.tool.append(spent)
+            searches.olive.append(search_by_olive(work, model, turn))
     timed, quality = race(work, model, found.absolute(), given)
-    print("\n" + summary(walls, timed, quality))
-    results = {"walls": asdict(walls) if walls else None, "timed": [asdict(entry) for entry in timed], **quality}
+    print("\n" + summary(searches, timed, quality))
+    results = {
+        "searches": asdict(searches) if searches else None,
+        "timed": [asdict(entry) for entry in timed],
+        **quality,
+    }
     (work / "results.json").write_text(json.dumps(results, indent=2) + "\n", encoding="utf-8")
     print(f"\nload of the machine after: {os.getloadavg()[0]:.1f}; results in {work / 'results.json'}")
 
