@@ -1,4 +1,4 @@
-"""Resource usage counts the whole minutes of a run, and nothing else."""
+"""Resource usage counts the whole minutes of a run; a shorter run says what else is in its figures."""
 
 from __future__ import annotations
 
@@ -70,10 +70,23 @@ def test_empty_minutes_and_minutes_outside_the_run_are_left_out() -> None:
     assert [sample.at for sample in monitor._samples(metric, {at(0), at(1), at(2)})] == [at(0), at(1)]
 
 
-def test_a_run_without_a_whole_minute_says_so_and_asks_nobody() -> None:
-    usage = deployment_metrics(credential("opaque"), DEPLOYMENT_ID, at(0.1), at(0.9))
-    assert usage.document() == {}
-    assert usage.reasons == ("the run covers no whole minute, and Azure Monitor samples by the minute",)
+def test_a_run_without_a_whole_minute_gets_the_minutes_it_lies_in_and_says_so(monkeypatch: pytest.MonkeyPatch) -> None:
+    def ask(_credential: object, _id: str, minutes: tuple[datetime, ...]) -> dict[str, Metric]:
+        samples = tuple(Sample(minute, 10.0, 30.0, 5.0) for minute in minutes)
+        return {"CpuUtilizationPercentage": Metric("Percent", samples)}
+
+    monkeypatch.setattr(monitor, "_ask", ask)
+    usage = deployment_metrics(credential("opaque"), DEPLOYMENT_ID, at(0.75), at(1.25))
+    assert [sample.at for sample in usage.metrics["CpuUtilizationPercentage"].series] == [at(0), at(1)]
+    (reason,) = usage.reasons
+    assert "no whole minute" in reason and "25% of the 2 minute(s)" in reason
+
+
+@pytest.mark.parametrize(
+    ("start", "end", "minutes"), [(0, 0.5, [0]), (0.5, 1, [0]), (0.5, 1.1, [0, 1]), (0.9, 2.1, [0, 1, 2])]
+)
+def test_minutes_touched(start: float, end: float, minutes: list[float]) -> None:
+    assert monitor.minutes_touched(at(start), at(end)) == tuple(map(at, minutes))
 
 
 def test_an_unreachable_monitor_is_a_reason_not_an_error(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -45,7 +45,7 @@ class Sample:
 
 @dataclass(frozen=True)
 class Metric:
-    """A metric over the whole minutes of a run."""
+    """A metric over the minutes of a run."""
 
     unit: str
     series: tuple[Sample, ...]
@@ -97,12 +97,19 @@ def deployment_metrics(
 ) -> ResourceUsage:
     """Return a deployment's metrics over the whole minutes between `start` and `end` (with time zone).
 
-    Samples come late: this waits up to `wait_sec` for the last minute's. What Azure does not give becomes a reason,
+    A run too short for a whole minute gets the minutes that it lies in, and a reason that says how much of them it
+    was. Samples come late: this waits up to `wait_sec` for the last minute's. What Azure does not give becomes a reason,
     never an error, because a finished measurement must not be lost for it.
     """
     minutes = whole_minutes(start, end)
+    reasons: tuple[str, ...] = ()
     if not minutes:
-        return ResourceUsage({}, ("the run covers no whole minute, and Azure Monitor samples by the minute",))
+        minutes = minutes_touched(start, end)
+        share = (end - start) / (len(minutes) * _MINUTE)
+        reasons = (
+            f"the run covers no whole minute, by which Azure Monitor samples: it fills {share:.0%} of the "
+            f"{len(minutes)} minute(s) that the averages are of",
+        )
     deadline = time.monotonic() + wait_sec
     told = False
     while True:
@@ -112,7 +119,7 @@ def deployment_metrics(
             return ResourceUsage({}, (str(error),))
         left_sec = deadline - time.monotonic()
         if minutes[-1] in _sampled(metrics) or left_sec <= 0:
-            return ResourceUsage(metrics, _gaps(metrics, minutes, wait_sec))
+            return ResourceUsage(metrics, reasons + _gaps(metrics, minutes, wait_sec))
         if not told:
             _log.info("waiting up to %.0f s for Azure Monitor's last minute", left_sec)
             told = True
@@ -128,6 +135,16 @@ def whole_minutes(start: datetime, end: datetime) -> tuple[datetime, ...]:
     while at + _MINUTE <= end.astimezone(timezone.utc):
         found.append(at)
         at += _MINUTE
+    return tuple(found)
+
+
+def minutes_touched(start: datetime, end: datetime) -> tuple[datetime, ...]:
+    """Return the starts of the clock minutes that lie at least partly between two times, in UTC."""
+    at = start.astimezone(timezone.utc).replace(second=0, microsecond=0)
+    found = [at]
+    while at + _MINUTE < end.astimezone(timezone.utc):
+        at += _MINUTE
+        found.append(at)
     return tuple(found)
 
 
