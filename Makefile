@@ -24,7 +24,7 @@ METRONOME_SOURCES := $(shell find packages/metronome -type f -not -path '*/build
 PYTHON_SOURCES := packages schemas tests job-templates
 export MYPYPATH := $(subst $() $(),:,$(wildcard packages/*/src))
 
-PIP_INSTALL := -m pip install --quiet --disable-pip-version-check
+PIP_INSTALL := -m pip install --quiet --quiet --disable-pip-version-check
 EDITABLE := --no-deps --no-build-isolation $(addprefix --editable ,$(SHARED))
 
 .PHONY: help
@@ -56,37 +56,38 @@ format: $(TOOLS)/.ready  ## rewrite the Python sources in the project's style
 setup: $(TOOLS)/.ready $(TOOLS)/.metronome $(OLIVE)/.ready  ## install all that demo and test need
 
 .venv/.system: .ci/install-system
-	.ci/install-system
-	mkdir -p .venv && touch $@
+	@.ci/install-system
+	@mkdir -p .venv && touch $@
 
-# Built beside and moved into place at the end, so that an interrupted set-up is simply run again.
+# `.ready` is made last, so that an interrupted set-up is simply run again.
 $(TOOLS)/.ready: tests/requirements.lock $(addsuffix /pyproject.toml,$(SHARED) $(TOOL_PACKAGES)) | .venv/.system
 	@echo "installing the tools' environment ($(TOOLS))"
-	$(PYTHON) -m venv $(TOOLS)
-	$(TOOLS)/bin/python $(PIP_INSTALL) --no-deps --require-hashes -r tests/requirements.lock
-	$(TOOLS)/bin/python $(PIP_INSTALL) $(EDITABLE) $(addprefix --editable ,$(TOOL_PACKAGES))
-	$(TOOLS)/bin/python -m pip check
-	touch $@
+	@$(PYTHON) -m venv $(TOOLS)
+	@$(TOOLS)/bin/python $(PIP_INSTALL) --no-deps --require-hashes -r tests/requirements.lock
+	@$(TOOLS)/bin/python $(PIP_INSTALL) $(EDITABLE) $(addprefix --editable ,$(TOOL_PACKAGES))
+	@said=$$($(TOOLS)/bin/python -m pip check) || { echo "$$said" >&2; exit 1; }
+	@touch $@
 
 $(TOOLS)/.metronome: $(METRONOME_SOURCES) $(TOOLS)/.ready
 	@echo "compiling metronome, the load generator"
-	$(TOOLS)/bin/python $(PIP_INSTALL) --no-deps --no-build-isolation --force-reinstall ./packages/metronome
-	touch $@
+	@$(TOOLS)/bin/python $(PIP_INSTALL) --no-deps --no-build-isolation --force-reinstall ./packages/metronome
+	@touch $@
 
 # torch is not in the lock: from PyPI it brings its GPU libraries, from a folder or an index with CPU wheels
 # (PIP_FIND_LINKS, PIP_EXTRA_INDEX_URL) it does not; either will do, and the rest of the lock stays the same.
 $(OLIVE)/.ready: images/aml_olive_optimizer/requirements.lock tests/olive.lock $(addsuffix /pyproject.toml,$(SHARED) packages/aml_olive_optimizer) | .venv/.system
 	@echo "installing the optimizer's environment ($(OLIVE)); PyTorch and ONNX Runtime make it large"
-	$(PYTHON) -m venv $(OLIVE)
-	$(OLIVE)/bin/python $(PIP_INSTALL) $(TORCH)
-	$(OLIVE)/bin/python $(PIP_INSTALL) --no-deps --require-hashes -r images/aml_olive_optimizer/requirements.lock -r tests/olive.lock
-	$(OLIVE)/bin/python $(PIP_INSTALL) $(EDITABLE) --editable packages/aml_olive_optimizer
-	$(OLIVE)/bin/python -m pip check
-	touch $@
+	@$(PYTHON) -m venv $(OLIVE)
+	@$(OLIVE)/bin/python $(PIP_INSTALL) $(TORCH)
+	@$(OLIVE)/bin/python $(PIP_INSTALL) --no-deps --require-hashes -r images/aml_olive_optimizer/requirements.lock -r tests/olive.lock
+	@$(OLIVE)/bin/python $(PIP_INSTALL) $(EDITABLE) --editable packages/aml_olive_optimizer
+	@said=$$($(OLIVE)/bin/python -m pip check) || { echo "$$said" >&2; exit 1; }
+	@touch $@
 
 # Locks are made for the images' Python; wheels of later ones are among the hashes. The tools' locks keep to the base
 # image's versions, because they are installed over it.
 LOCKS := tests/requirements tests/olive $(sort $(basename $(wildcard images/*/*.in)))
+
 # Starting it once installs Azurite.
 $(PLANE)/azurite: $(TOOLS)/.ready
 	$(TOOLS)/bin/azureml-local up --home $(PLANE) && $(TOOLS)/bin/azureml-local down --home $(PLANE)
