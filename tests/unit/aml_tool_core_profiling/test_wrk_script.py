@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import struct
+from itertools import pairwise
 from typing import Any
 
 import pytest
@@ -25,7 +27,7 @@ def target(**settings: Any) -> Target:
 
 
 def test_a_post_is_a_whole_http_request() -> None:
-    request = wrk_script.request_bytes(target(), "POST", "é".encode(), "tool/1")
+    (request,) = wrk_script.requests(target(), Payload(("é".encode(),), "p"), "tool/1")
     assert request == (
         b"POST /score?x=1 HTTP/1.1\r\nHost: 127.0.0.1:8080\r\nUser-Agent: tool/1\r\nContent-Type: application/json\r\n"
         b"Content-Length: 2\r\n\r\n\xc3\xa9"
@@ -33,23 +35,23 @@ def test_a_post_is_a_whole_http_request() -> None:
 
 
 def test_a_get_has_no_body_and_no_length() -> None:
-    request = wrk_script.request_bytes(target(), "GET", b"", "tool/1")
+    (request,) = wrk_script.requests(target(), Payload((), None), "tool/1")
     assert request == b"GET /score?x=1 HTTP/1.1\r\nHost: 127.0.0.1:8080\r\nUser-Agent: tool/1\r\n\r\n"
 
 
 def test_own_headers_replace_the_usual_ones_whatever_their_case() -> None:
     own = target(scoring_headers={"HOST": "h", "user-agent": "u", "content-type": "text/plain"})
-    head = wrk_script.request_bytes(own, "POST", b"", "tool/1").decode().split("\r\n")[1:-2]
+    (request,) = wrk_script.requests(own, Payload((b"",), "p"), "tool/1")
+    head = request.decode().split("\r\n")[1:-2]
     assert head == ["HOST: h", "user-agent: u", "content-type: text/plain", "Content-Length: 0"]
 
 
-def test_requests_are_written_with_their_lengths() -> None:
+def test_requests_are_packed_behind_their_offsets() -> None:
     files = wrk_script.request_files(target(), Payload((b"1", b"2\n3"), "p"), "t/1")
-    text, requests = files[wrk_script.REQUESTS_FILE], []
-    while text:
-        length, _, text = text.partition(b"\n")
-        requests.append(text[: int(length)])
-        text = text[int(length) :]
+    packed = files[wrk_script.REQUESTS_FILE]
+    count, *offsets = struct.unpack_from("=4q", packed)
+    assert (count, offsets[0], offsets[-1]) == (2, 4 * 8, len(packed))
+    requests = [packed[first:end] for first, end in pairwise(offsets)]
     assert [request.rpartition(b"\r\n\r\n")[2] for request in requests] == [b"1", b"2\n3"]
 
 

@@ -28,7 +28,7 @@ def test_the_command_line_holds_nothing_secret() -> None:
     assert made.arguments == (
         "--threads", "2", "--connections", "4", "--duration", "3s", "--timeout", "10s",
         "--script", "/private/profiler.lua", "http://h.example:8080/",
-        "--", "/private/requests.bin", "/private/output.json", "2",
+        "--", "/private/requests.bin", str(len(made.files["requests.bin"])), "/private/output.json", "2",
     )  # fmt: skip
     assert b"Authorization: Bearer t0k3n\r\n" in made.files["requests.bin"]
     assert b"POST /score?code=s3cr3t HTTP/1.1\r\n" in made.files["requests.bin"]

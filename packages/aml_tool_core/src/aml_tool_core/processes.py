@@ -10,6 +10,7 @@ import subprocess
 import sysconfig
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from functools import partial
 from pathlib import Path
 from typing import IO
 
@@ -45,26 +46,44 @@ def running(
     It is asked to stop (SIGTERM), given five seconds, then killed with its group; the kernel kills it should the tool
     itself be killed.
     """
-    process = subprocess.Popen(
-        command,
-        stdin=subprocess.DEVNULL,
-        stdout=stdout,
-        stderr=stderr,
-        env=None if env is None else dict(env),
-        cwd=cwd,
-        start_new_session=True,
-        preexec_fn=_die_with_parent,
-    )
+    process = None
     try:
+        with _signals_held() as mask:
+            process = subprocess.Popen(
+                command,
+                stdin=subprocess.DEVNULL,
+                stdout=stdout,
+                stderr=stderr,
+                env=None if env is None else dict(env),
+                cwd=cwd,
+                start_new_session=True,
+                preexec_fn=partial(_prepare, mask),
+            )
         yield process
     finally:
-        _end(process)
-        for pipe in (process.stdout, process.stderr):
-            if pipe is not None:
-                pipe.close()
+        if process is not None:
+            _end(process)
+            for pipe in (process.stdout, process.stderr):
+                if pipe is not None:
+                    pipe.close()
 
 
-def _die_with_parent() -> None:
+@contextmanager
+def _signals_held() -> Iterator[set[signal.Signals]]:
+    """Hold the signals that stop a tool back until a process is started and known, and yield the mask before.
+
+    The exception that their handler raises would be lost in the callbacks that Python runs around a fork (it ignores
+    those of `os.register_at_fork`, which `logging` uses), or would leave a process behind that nobody knows.
+    """
+    before = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT, signal.SIGTERM})
+    try:
+        yield {signal.Signals(number) for number in before}
+    finally:
+        signal.pthread_sigmask(signal.SIG_SETMASK, before)
+
+
+def _prepare(mask: set[signal.Signals]) -> None:
+    signal.pthread_sigmask(signal.SIG_SETMASK, mask)
     _libc.prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)
 
 

@@ -26,6 +26,7 @@ def command(plan: Plan, folder: Path) -> Command:
         place = f"{plan.config_source}: /profiler_config/target_rps"
         raise InputError(f"{place}: {load.target_rps}: engine wrk2 takes whole numbers only")
     threads = wrk_script.usable_threads(load)
+    files = wrk_script.request_files(plan.target, plan.payload, plan.user_agent)
     return Command(
         arguments=(
             "--threads", str(threads),
@@ -36,9 +37,9 @@ def command(plan: Plan, folder: Path) -> Command:
             "--latency", "--u_latency",
             "--script", str(folder / wrk_script.SCRIPT_FILE),
             f"{plan.target.origin}/",
-            "--", *wrk_script.script_arguments(folder, threads),
+            "--", *wrk_script.script_arguments(folder, files, threads),
         ),
-        files=wrk_script.request_files(plan.target, plan.payload, plan.user_agent),
+        files=files,
     )  # fmt: skip
 
 

@@ -11,17 +11,19 @@ from aml_tool_core.profiling import Artifacts, Command, Engine, Histogram, Plan,
 def command(plan: Plan, folder: Path) -> Command:
     """Return wrk's arguments. Path, query and headers are in the requests' file: no list of processes shows them."""
     load = plan.load
+    threads = wrk_script.usable_threads(load)
+    files = wrk_script.request_files(plan.target, plan.payload, plan.user_agent)
     return Command(
         arguments=(
-            "--threads", str(wrk_script.usable_threads(load)),
+            "--threads", str(threads),
             "--connections", str(load.connections),
             "--duration", f"{load.duration_sec}s",
             "--timeout", f"{load.timeout_sec:.0f}s",
             "--script", str(folder / wrk_script.SCRIPT_FILE),
             f"{plan.target.origin}/",
-            "--", *wrk_script.script_arguments(folder, wrk_script.usable_threads(load)),
+            "--", *wrk_script.script_arguments(folder, files, threads),
         ),
-        files=wrk_script.request_files(plan.target, plan.payload, plan.user_agent),
+        files=files,
     )  # fmt: skip
 
 

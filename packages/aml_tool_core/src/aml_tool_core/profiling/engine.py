@@ -30,6 +30,8 @@ log = logging.getLogger(__name__)
 # What a generator may take beyond its duration: reading a large payload, waiting for the last answers, its own report.
 _OVERTIME_SEC = 120.0
 _POLL_SEC = 0.2
+_VERSION_SEC = 30.0
+_LAST_LINES_SEC = 5.0
 _STDERR_LINES_KEPT = 50
 
 
@@ -59,13 +61,21 @@ class Command:
 
 
 @dataclass(frozen=True)
+class ThreadTimes:
+    """What the threads of a process, but for its first, which sets up and waits, did with their time."""
+
+    cpu_sec: float
+    run_queue_wait_sec: float  # they could have run, but others had the CPU
+
+
+@dataclass(frozen=True)
 class Artifacts:
     """What a native command left behind: its output and the files that it wrote, by their path in its folder."""
 
     stdout: str
     files: Mapping[str, str]
     cpu_sec: float
-    run_queue_wait_sec: float | None = None  # runnable while others had the CPU; None where the kernel does not tell
+    workers: ThreadTimes | None = None  # None where the kernel does not tell
 
 
 @dataclass(frozen=True)
@@ -97,10 +107,9 @@ def installed(engine: Engine) -> Installed:
     path = processes.find(engine.binary, engine.remedy)
     if engine.version_arguments is None:
         return Installed(engine, path, "unknown")
-    asked = subprocess.run(
-        [path, *engine.version_arguments], capture_output=True, text=True, errors="replace", timeout=30, check=False
-    )
-    found = re.search(engine.version_pattern, asked.stdout + asked.stderr)
+    with processes.running([path, *engine.version_arguments], stderr=subprocess.STDOUT) as asked:
+        said, _ = asked.communicate(timeout=_VERSION_SEC)
+    found = re.search(engine.version_pattern, said.decode("utf-8", "replace"))
     return Installed(engine, path, found.group(1) if found else "unknown")
 
 
@@ -131,8 +140,9 @@ def run(tool: Installed, plan: Plan) -> Result:
             ) as process,
             _lines_read(process.stderr, engine.progress, ticker) as last_lines,
         ):
-            waits = RunQueueWait(process.pid)
-            code = _wait(process, plan.load, ticker, waits, engine.name)
+            workers = _Workers(process.pid)
+            code = _wait(process, plan.load, ticker, workers, engine.name)
+        ticker.close()
         after = resource.getrusage(resource.RUSAGE_CHILDREN)
         if code != 0:
             raise ToolError(f"{engine.name} on {plan.target.origin}: {_failure(code, last_lines)}")
@@ -146,26 +156,35 @@ def run(tool: Installed, plan: Plan) -> Result:
                     if path.is_file() and (name := path.relative_to(folder).as_posix()) not in given
                 },
                 cpu_sec=after.ru_utime + after.ru_stime - before.ru_utime - before.ru_stime,
-                run_queue_wait_sec=waits.sec,
+                workers=workers.times(),
             ),
         )
 
 
-class RunQueueWait:
-    """How long the threads of a process could have run while others had the CPU (Linux' schedstat), as last seen."""
+class _Workers:
+    """The threads of a process but for its first, as last seen: Linux' schedstat."""
 
     def __init__(self, pid: int) -> None:
-        self._tasks = Path(f"/proc/{pid}/task")
-        self.sec: float | None = None
+        self._pid = pid
+        self._seen: dict[str, tuple[int, int]] = {}  # by thread: nanoseconds on a CPU, nanoseconds on its run queue
 
     def sample(self) -> None:
         """Look now; a thread that has ended is remembered with what it had when last seen."""
-        try:
-            # Second figure: nanoseconds on the run queue (Documentation/scheduler/sched-stats.rst).
-            waited = [int((task / "schedstat").read_text().split()[1]) for task in self._tasks.iterdir()]
-        except (OSError, IndexError):
-            return  # the process ended just now, or the kernel keeps no such figures
-        self.sec = max(self.sec or 0.0, sum(waited) / 1e9)
+        for task in Path(f"/proc/{self._pid}/task").glob("*"):
+            try:
+                # Documentation/scheduler/sched-stats.rst, /proc/<pid>/schedstat
+                cpu_ns, wait_ns, _ = (task / "schedstat").read_text().split()
+            except (OSError, ValueError):
+                continue  # the thread ended just now, or the kernel keeps no such figures
+            if task.name != str(self._pid):
+                self._seen[task.name] = (int(cpu_ns), int(wait_ns))
+
+    def times(self) -> ThreadTimes | None:
+        """Return what all of them had."""
+        if not self._seen:
+            return None
+        cpu_ns, wait_ns = (sum(figures) for figures in zip(*self._seen.values(), strict=True))
+        return ThreadTimes(cpu_ns / 1e9, wait_ns / 1e9)
 
 
 def _write_private(path: Path, content: bytes) -> None:
@@ -173,14 +192,14 @@ def _write_private(path: Path, content: bytes) -> None:
         file.write(content)
 
 
-def _wait(process: subprocess.Popen[bytes], load: Load, ticker: Ticker, waits: RunQueueWait, name: str) -> int:
+def _wait(process: subprocess.Popen[bytes], load: Load, ticker: Ticker, workers: _Workers, name: str) -> int:
     limit_sec = load.warmup_sec + load.duration_sec + load.timeout_sec + _OVERTIME_SEC
     deadline = time.monotonic() + limit_sec
     while (code := process.poll()) is None:
         if time.monotonic() > deadline:
             raise ToolError(f"{name}: still running after {limit_sec:.0f} s; ended it, no report is written")
         ticker.tick()
-        waits.sample()
+        workers.sample()
         time.sleep(_POLL_SEC)
     return code
 
@@ -204,11 +223,8 @@ def _lines_read(
 
     reader = threading.Thread(target=read, daemon=True)
     reader.start()
-    try:
-        yield kept
-    finally:
-        # The pipe ends with the process, which `running` sees to; when this is unwound first, the thread is a daemon.
-        reader.join(_POLL_SEC * 5)
+    yield kept
+    reader.join(_LAST_LINES_SEC)  # the process has ended, and so has the pipe; an exception does not wait for that
 
 
 def _failure(code: int, lines: Sequence[str]) -> str:

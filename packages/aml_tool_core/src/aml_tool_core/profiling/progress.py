@@ -34,6 +34,12 @@ class Ticker:
         """Note what the engine told; the next tick shows it."""
         self._last = snapshot
 
+    def close(self) -> None:
+        """Take the line off a terminal, so that what follows has one of its own."""
+        if self._terminal:
+            sys.stderr.write("\r\x1b[K")
+            sys.stderr.flush()
+
     def tick(self) -> None:
         """Say something, if it is time to."""
         now = time.monotonic()

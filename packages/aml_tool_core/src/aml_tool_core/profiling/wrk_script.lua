@@ -1,12 +1,17 @@
 -- Drives wrk (and wrk2, whose API is the same): sends prepared requests in rotation and writes what wrk counted as JSON.
--- Arguments: the file of prepared requests, the file to write, the number of threads.
--- The requests come from a file because they hold headers, and so keys, which no command line may show.
+-- Arguments: the file of prepared requests, its size, the file to write, the number of threads.
+-- The requests come from a file because they hold headers, and so keys, which no command line may show. It is mapped into
+-- memory: wrk starts each thread as soon as it is set up, so a thread that took long to read its requests would let the
+-- others run ahead of the clock.
 local ffi = require "ffi"
 ffi.cdef [[
   typedef struct { long sec; long nsec; } aml_timespec;
   int clock_gettime(int clock, aml_timespec *time);
+  int open(const char *path, int flags, ...);
+  int close(int file);
+  void *mmap(void *address, size_t length, int protection, int flags, int file, long offset);
 ]]
-local CLOCK_MONOTONIC = 1
+local CLOCK_MONOTONIC, O_RDONLY, PROT_READ, MAP_PRIVATE, MAP_POPULATE = 1, 0, 1, 2, 0x8000  -- Linux
 
 -- The main state: it knows the threads, and sees their globals once they have ended.
 local threads = {}
@@ -26,7 +31,8 @@ local function names_of(prefix)
 end
 local STATUS, ANSWERS, FAILURES = names_of("status_"), names_of("answers_"), names_of("failures_")
 sent, bytes_written, last_second = 0, 0, -1
-local requests, position, checked, started = {}, 1, false, nil
+local bytes, offsets, count_of_requests  -- request i (from 0) is bytes[offsets[i]] up to bytes[offsets[i + 1]]
+local position, checked, started = 0, false, nil
 local time = ffi.new("aml_timespec")
 
 local function count(name)
@@ -38,34 +44,39 @@ local function now_sec()
   return tonumber(time.sec) + tonumber(time.nsec) * 1e-9
 end
 
-local function read_requests(path)
-  local file = assert(io.open(path, "rb"))
-  for length in function() return file:read("*l") end do
-    requests[#requests + 1] = assert(file:read(tonumber(length)))
-  end
-  file:close()
+-- The file: the number of requests, their offsets in it and that of the end (64-bit numbers), then the requests.
+local function map_requests(path, size)
+  local file = ffi.C.open(path, O_RDONLY)
+  assert(file >= 0, "cannot open the prepared requests")
+  local flags = MAP_PRIVATE + MAP_POPULATE
+  local address = ffi.C.mmap(nil, size, PROT_READ, flags, file, 0)
+  ffi.C.close(file)
+  assert(ffi.cast("intptr_t", address) ~= -1, "cannot map the prepared requests")
+  bytes = ffi.cast("const char *", address)
+  local numbers = ffi.cast("const int64_t *", address)
+  count_of_requests, offsets = tonumber(numbers[0]), numbers + 1
 end
 
 function init(args)
-  output_path = args[2]
-  read_requests(args[1])
+  output_path = args[3]
+  map_requests(args[1], tonumber(args[2]))
   -- Each thread rotates through all requests, from a start of its own, so that all are sent equally often.
-  position = math.floor(thread_index * #requests / tonumber(args[3])) + 1
+  position = math.floor(thread_index * count_of_requests / tonumber(args[4]))
   -- wrk asks the first thread for a request that it parses but never sends.
   checked = thread_index > 0
 end
 
 function request()
-  local current = requests[position]
-  if not checked then
-    checked = true
-    return current
+  local first = offsets[position]
+  local size = tonumber(offsets[position + 1] - first)
+  if checked then
+    started = started or now_sec()
+    position = (position + 1) % count_of_requests
+    sent = sent + 1
+    bytes_written = bytes_written + size
   end
-  started = started or now_sec()
-  position = position % #requests + 1
-  sent = sent + 1
-  bytes_written = bytes_written + #current
-  return current
+  checked = true
+  return ffi.string(bytes + first, size)
 end
 
 function response(code)

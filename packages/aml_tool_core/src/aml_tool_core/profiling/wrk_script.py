@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import json
+from array import array
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from importlib.resources import files
+from itertools import accumulate
 from pathlib import Path
 
 from aml_tool_core.errors import ToolError
@@ -41,31 +43,37 @@ def script() -> bytes:
     return files(__package__).joinpath("wrk_script.lua").read_bytes()
 
 
-def script_arguments(folder: Path, threads: int) -> tuple[str, ...]:
-    """Return what follows `--` on wrk's command line: paths and a number, nothing secret."""
-    return (str(folder / REQUESTS_FILE), str(folder / OUTPUT_FILE), str(threads))
+def script_arguments(folder: Path, files: Mapping[str, bytes], threads: int) -> tuple[str, ...]:
+    """Return what follows `--` on wrk's command line: paths and numbers, nothing secret."""
+    size = str(len(files[REQUESTS_FILE]))
+    return (str(folder / REQUESTS_FILE), size, str(folder / OUTPUT_FILE), str(threads))
 
 
 def request_files(target: Target, payload: Payload, user_agent: str) -> dict[str, bytes]:
     """Return the script and its requests as files."""
-    requests = [request_bytes(target, payload.method, body, user_agent) for body in payload.bodies or (b"",)]
-    return {
-        SCRIPT_FILE: script(),
-        REQUESTS_FILE: b"".join(b"%d\n%b" % (len(request), request) for request in requests),
-    }
+    return {SCRIPT_FILE: script(), REQUESTS_FILE: _packed(requests(target, payload, user_agent))}
 
 
-def request_bytes(target: Target, method: str, body: bytes, user_agent: str) -> bytes:
-    """Return a whole HTTP/1.1 request (RFC 9112); the target's own headers win over the usual ones."""
+def _packed(requests: Sequence[bytes]) -> bytes:
+    """Return the requests' number, their offsets and that of the end (native 64-bit numbers), then the requests."""
+    head_bytes = 8 * (len(requests) + 2)
+    offsets = accumulate((len(request) for request in requests), initial=head_bytes)
+    return array("q", [len(requests), *offsets]).tobytes() + b"".join(requests)
+
+
+def requests(target: Target, payload: Payload, user_agent: str) -> list[bytes]:
+    """Return each HTTP/1.1 request whole (RFC 9112); the target's own headers win over the usual ones."""
+    method = payload.method
     headers = {"Host": target.authority, "User-Agent": user_agent}
     if method == "POST":
         headers["Content-Type"] = JSON_TYPE
     own = {name.lower() for name in target.headers}
     headers = {name: value for name, value in headers.items() if name.lower() not in own} | dict(target.headers)
-    if method == "POST":
-        headers["Content-Length"] = str(len(body))
     lines = [f"{method} {target.request_path} HTTP/1.1", *(f"{name}: {value}" for name, value in headers.items())]
-    return "\r\n".join(lines).encode("utf-8") + b"\r\n\r\n" + body
+    head = "\r\n".join(lines).encode("utf-8")
+    if not payload.bodies:
+        return [head + b"\r\n\r\n"]
+    return [b"%b\r\nContent-Length: %d\r\n\r\n%b" % (head, len(body), body) for body in payload.bodies]
 
 
 def read(text: str | None, engine: str) -> Output:
@@ -114,11 +122,13 @@ def errors(output: Output) -> Errors:
 def generator(output: Output, artifacts: Artifacts, threads: int) -> Generator:
     """Return what the generator used, as a share of what its threads could."""
     threads_sec = output.duration_us / 1e6 * threads
-    waited_sec = artifacts.run_queue_wait_sec
+    workers = artifacts.workers
+    if workers is None:
+        return Generator(artifacts.cpu_sec, 100 * artifacts.cpu_sec / threads_sec)
     return Generator(
-        cpu_sec=artifacts.cpu_sec,
-        cpu_percent_of_threads=100 * artifacts.cpu_sec / threads_sec,
-        run_queue_wait_percent=None if waited_sec is None else 100 * waited_sec / threads_sec,
+        cpu_sec=workers.cpu_sec,
+        cpu_percent_of_threads=100 * workers.cpu_sec / threads_sec,
+        run_queue_wait_percent=100 * workers.run_queue_wait_sec / threads_sec,
     )
 
 

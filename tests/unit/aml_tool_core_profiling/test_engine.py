@@ -1,0 +1,102 @@
+"""Native generators are run in private, watched, and never left behind; stand-ins of a line of shell do here."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+from aml_tool_core import ToolError
+from aml_tool_core.profiling import Artifacts, Command, Engine, Histogram, Load, LoadModel, Plan, Result
+from aml_tool_core.profiling import engine as engines
+from aml_tool_core.profiling.payload import Payload
+from aml_tool_core.profiling.result import Errors
+from aml_tool_core.profiling.target import target_of
+
+PLAN = Plan(
+    target_of({"scoring_uri": "http://127.0.0.1:1/"}, "t.json"),
+    Payload((), None),
+    Load(LoadModel.CLOSED, duration_sec=1, connections=1, threads=1, timeout_sec=1.0),
+    "t/1",
+)
+
+
+def shell(script: str, seen: list[Artifacts] | None = None, **files: bytes) -> engines.Installed:
+    def command(_plan: Plan, _folder: Path) -> Command:
+        return Command(("-c", script), files, {"GREETING": "hello"})
+
+    def parse(_plan: Plan, artifacts: Artifacts) -> Result:
+        if seen is not None:
+            seen.append(artifacts)
+        return Result(1.0, 1, 1, 1, Errors(status={}), 0, 0, Histogram.of([(1, 1)]))
+
+    engine = Engine("sh", "sh", "install it", ("-c", "echo sh 1.2"), r"sh (\S+)", command, parse)
+    return engines.installed(engine)
+
+
+def test_it_runs_in_a_private_folder_with_private_files() -> None:
+    seen: list[Artifacts] = []
+    script = 'stat -c "%a %n" . key; cat key; echo "$GREETING"; mkdir out; echo made > out/file'
+    engines.run(shell(script, seen, key=b"k3y\n"), PLAN)
+    (artifacts,) = seen
+    assert artifacts.stdout.splitlines() == ["700 .", "600 key", "k3y", "hello"]
+    assert artifacts.files == {"out/file": "made\n"}
+
+
+def test_the_version_is_what_it_says() -> None:
+    assert shell("").version == "1.2"
+
+
+def test_a_failure_is_its_last_line() -> None:
+    with pytest.raises(ToolError, match=r"^sh on http://127.0.0.1:1: exit code 3: the reason$"):
+        engines.run(shell("echo first >&2; echo the reason >&2; exit 3"), PLAN)
+    with pytest.raises(ToolError, match="exit code 4: it gave no reason"):
+        engines.run(shell("exit 4"), PLAN)
+    with pytest.raises(ToolError, match="ended by SIGKILL"):
+        engines.run(shell("kill -9 $$"), PLAN)
+
+
+def test_one_that_does_not_end_is_ended(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    monkeypatch.setattr(engines, "_OVERTIME_SEC", -1.0)
+    with pytest.raises(ToolError, match=r"^sh: still running after 1 s; ended it"):
+        engines.run(shell(f"echo $$ > {tmp_path}/pid; exec sleep 60"), PLAN)
+    pid = (tmp_path / "pid").read_text().strip()
+    assert not Path(f"/proc/{pid}").exists()
+
+
+def test_a_chatty_one_does_not_block() -> None:
+    engines.run(shell("yes | head -c 3000000; yes | head -c 3000000 >&2"), PLAN)
+
+
+INTERRUPTED_WHILE_FORKING = """
+import os, signal
+from aml_tool_core import processes
+
+class Stop(BaseException):
+    pass
+
+def stop(*_):
+    raise Stop
+
+def interrupt():
+    os.kill(os.getpid(), signal.SIGINT)
+
+signal.signal(signal.SIGINT, stop)
+os.register_at_fork(after_in_parent=interrupt)
+try:
+    with processes.running(["sleep", "60"]):
+        print("lost")
+except Stop:
+    print("stopped")
+try:
+    os.waitpid(-1, os.WNOHANG)
+    print("a child is left")
+except ChildProcessError:
+    print("no child is left")
+"""
+
+
+def test_an_interrupt_while_it_is_started_is_neither_lost_nor_leaves_it_behind() -> None:
+    ran = subprocess.run([sys.executable, "-c", INTERRUPTED_WHILE_FORKING], capture_output=True, text=True, check=True)
+    assert ran.stdout.split("\n")[:2] == ["stopped", "no child is left"], ran.stderr
