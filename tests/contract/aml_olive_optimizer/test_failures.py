@@ -39,7 +39,7 @@ def user_search(models: Models, tmp_path: Path, script: str) -> tuple[dict[str, 
 
 
 def assert_nothing_written(folder: Path) -> None:
-    assert not [path for path in (folder / "outputs").glob("*") if path.name != "olive.log"]
+    assert not [path for path in (folder / "outputs").glob("*") if path.name not in ("olive.log", "optimization.html")]
     assert not (folder / "models").exists()
     assert not (folder / "parameters").exists()
     assert not list((folder / "tmp").iterdir())
@@ -95,6 +95,9 @@ def test_an_unmet_goal_tells_the_nearest_miss(optimize: Optimize) -> None:
     assert ended.code == 1
     assert "cpu-cpu: goal not met by any of 2 candidates, nearest: latency-avg " in ended.error
     assert "needed ≤ 1e-09" in ended.error
+    page = (ended.folder / "outputs" / "optimization.html").read_text(encoding="utf-8")
+    assert "The nearest miss: cpu-cpu" in page
+    assert page.count("misses latency-avg") == 4
     assert_nothing_written(ended.folder)
 
 

@@ -59,6 +59,9 @@ def assert_complete(ended: Ended, accelerators: list[str], count: int = 1) -> No
     assert f"{best['accelerator']}_BestCandidateModel_1" in names
     assert (ended.folder / "models" / f"{best['accelerator']}_BestCandidateModel_1_model.onnx").is_file()
     onnx.checker.check_model(str(ended.folder / "models" / "model.onnx"))
+    page = (outputs / "optimization.html").read_text(encoding="utf-8")
+    assert page.count('class="packaged"') == len(names)
+    assert "http" not in page
     assert not list(outputs.glob(".*"))
     assert not list((ended.folder / "tmp").iterdir())
 

@@ -11,7 +11,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from aml_tool_core import Flag, Job, Kind, Tool, ToolError
+from aml_tool_core import Flag, Job, Kind, Tool, ToolError, outputs
 
 from aml_olive_optimizer import (
     __version__,
@@ -26,9 +26,11 @@ from aml_olive_optimizer import (
     runtime_wheel,
     scripts,
     search,
+    search_page,
     summary,
 )
 from aml_olive_optimizer.footprints import Candidate
+from aml_olive_optimizer.package import Packaged
 from aml_olive_optimizer.places import Places
 from aml_olive_optimizer.search import Found
 
@@ -58,19 +60,7 @@ def run(job: Job) -> None:
         for_olive = forced.for_olive(resolved, str(work / "olive"), str(cache), workflow)
         try:
             found = search.run(for_olive, prepared.source, work, code, cache)
-            judged = {
-                name: footprints.candidates(
-                    footprint, footprints.goals(resolved), evaluated=bool(footprints.used_evaluators(resolved))
-                )
-                for name, footprint in found.footprints.items()
-            }
-            best_first = _best_first(found, judged, forced.output_model_num(resolved))
-            wheel = runtime_wheel.repack(runtime_wheel.folder())
-            packaged = publish.artifacts(job.outputs, found.footprints, judged, best_first, wheel)
-            if job.values["optimized_model_path"] is not None:
-                publish.models(job.values["optimized_model_path"], packaged)
-            if job.values["optimized_parameters_path"] is not None:
-                publish.parameters(job.values["optimized_parameters_path"], packaged, found.footprints)
+            packaged = _publish(job, found, resolved)
             for line in summary.table(packaged, found.footprints):
                 log.info("%s", line)
         finally:
@@ -88,18 +78,34 @@ def _has_open_inputs(configuration: Mapping[str, Any]) -> bool:
     return any(entry.is_open for entry in onnx_graphs.read(file)[0])
 
 
-def _best_first(found: Found, judged: Mapping[str, Sequence[Candidate]], count: int) -> list[Candidate]:
-    """Return what to package, best first. Raises ToolError, with the reason, when there is nothing."""
+def _publish(job: Job, found: Found, resolved: Mapping[str, Any]) -> list[Packaged]:
+    """Rank what was found and write the outputs. Raises ToolError, with the reason, when there is nothing to write."""
+    goals = footprints.goals(resolved)
+    is_evaluated = bool(footprints.used_evaluators(resolved))
+    judged = {
+        name: footprints.candidates(footprint, goals, evaluated=is_evaluated)
+        for name, footprint in found.footprints.items()
+    }
+    count = forced.output_model_num(resolved)
     chosen = {name: footprints.chosen(candidates, count) for name, candidates in judged.items()}
-    vanished = [name for name in found.accelerators if not chosen.get(name)]
-    reasons = {name: _why_empty(name, found, judged.get(name, ())) for name in vanished}
     best_first = footprints.ranked(candidate for candidates in chosen.values() for candidate in candidates)
+    reasons = {
+        name: _why_empty(name, found, judged.get(name, ())) for name in found.accelerators if not chosen.get(name)
+    }
+    with outputs.atomic_file(job.outputs / "optimization.html") as page:
+        search_page.write(page, found, judged, best_first, goals, reasons)
     if not best_first:
         said = "; ".join(f"{name}: {reason}" for name, reason in reasons.items()) or _last_failure(found, "")
-        raise ToolError(f"no output model: {said}; see olive.log in the outputs")
+        raise ToolError(f"no output model: {said}; see optimization.html and olive.log in {job.outputs}")
     for name, reason in reasons.items():
         log.warning("%s: no output model: %s", name, reason)
-    return best_first
+    wheel = runtime_wheel.repack(runtime_wheel.folder())
+    packaged = publish.artifacts(job.outputs, found.footprints, judged, best_first, wheel)
+    if job.values["optimized_model_path"] is not None:
+        publish.models(job.values["optimized_model_path"], packaged)
+    if job.values["optimized_parameters_path"] is not None:
+        publish.parameters(job.values["optimized_parameters_path"], packaged, found.footprints)
+    return packaged
 
 
 def _why_empty(accelerator: str, found: Found, candidates: Sequence[Candidate]) -> str:

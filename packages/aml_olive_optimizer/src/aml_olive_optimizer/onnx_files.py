@@ -10,6 +10,7 @@ from pathlib import Path
 from aml_tool_core import InputError
 
 MODEL = "model.onnx"
+_NO_WEIGHTS = (".onnx", ".json")
 _CHUNK_BYTES = 1 << 20
 
 
@@ -48,9 +49,8 @@ def copy(path: Path, folder: Path, file_name: str | None = None, *, name: str = 
 
 def external_weights(model: Path) -> list[str]:
     """Return the files, relative to the model's folder, that hold its external weights."""
-    siblings = [file for file in model.parent.iterdir() if file != model and file.is_file()]
-    if not siblings:
-        return []  # nothing that could be external: spares loading a large model
+    if not any(file.suffix not in _NO_WEIGHTS for file in model.parent.iterdir()):
+        return []  # nothing beside it that could hold weights: spares loading a large model
     import onnx
 
     return sorted(_locations(onnx.load(str(model), load_external_data=False)))
@@ -89,3 +89,9 @@ def sha256(path: Path) -> str:
         while block := stream.read(_CHUNK_BYTES):
             digest.update(block)
     return digest.hexdigest()
+
+
+def size_bytes(path: Path, file_name: str | None = None) -> int:
+    """Return the size of a model with its external weights."""
+    model = locate(path, file_name)
+    return sum(file.stat().st_size for file in (model, *(model.parent / name for name in external_weights(model))))

@@ -1,0 +1,248 @@
+"""What is made of a search's findings: the package, the named outputs, the chart, the page and the table."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import zipfile
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import pytest
+from aml_olive_optimizer import charts, footprints, package, publish, search_page, summary
+from aml_olive_optimizer.footprints import Candidate, Footprint, Goal
+from aml_olive_optimizer.search import Found
+from aml_tool_core import ToolError, optimized_parameters
+from aml_tool_core.documents import validate
+
+ACCELERATORS = {"cpu-cpu": "CPUExecutionProvider", "cpu-openvino": "OpenVINOExecutionProvider"}
+
+
+def measured(accuracy: float, latency: float) -> dict[str, Any]:
+    value = {
+        "accuracy": {"value": accuracy, "priority": 1, "higher_is_better": True},
+        "latency": {"value": latency, "priority": 2, "higher_is_better": False},
+    }
+    return {"value": value, "cmp_direction": {}, "if_goals_met": False}
+
+
+def footprint(folder: Path, accelerator: str, latencies: Sequence[float]) -> Footprint:
+    """Return a footprint as Olive leaves it: an input model, its conversion, and a tuned model per latency."""
+    model = folder / accelerator / "model.onnx"
+    model.parent.mkdir(parents=True)
+    model.write_bytes(accelerator.encode())
+    config = {"model_path": str(model)}
+    document: dict[str, Any] = {
+        "input": {"model_config": None, "metrics": measured(0.98, 10.0), "parent_model_id": None, "from_pass": None},
+        "converted": {
+            "model_config": {"type": "onnxmodel", "config": config}, "metrics": None, "parent_model_id": "input",
+            "from_pass": "onnxconversion", "pass_run_config": {"target_opset": 17}, "start_time": 1.0, "end_time": 3.0,
+        },
+    }  # fmt: skip
+    for index, latency in enumerate(latencies):
+        settings = {
+            "execution_provider": [ACCELERATORS[accelerator]],
+            "provider_options": [{}],
+            "io_bind": False,
+            "session_options": {"execution_mode": 0, "intra_op_num_threads": index + 1},
+        }
+        document[f"tuned{index}"] = {
+            "model_config": {"type": "onnxmodel", "config": {**config, "inference_settings": settings}},
+            "metrics": measured(0.98, latency), "parent_model_id": "converted", "from_pass": "ortsessionparamstuning",
+            "pass_run_config": {"intra_thread_num_list": index + 1}, "start_time": 3.0, "end_time": 3.5,
+        }  # fmt: skip
+    return footprints.parse(accelerator, document)
+
+
+@pytest.fixture(autouse=True)
+def drawn_as_data(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Write charts as their data: plotly is only where the search runs, and there the contract tests draw them."""
+
+    def write(path: Path, drawing: dict[str, Any]) -> None:
+        path.write_text(json.dumps(drawing), encoding="utf-8")
+
+    monkeypatch.setattr(charts, "write", write)
+
+
+@pytest.fixture
+def found(tmp_path: Path) -> Found:
+    both = {
+        "cpu-cpu": footprint(tmp_path / "cache", "cpu-cpu", [5.0, 4.0]),
+        "cpu-openvino": footprint(tmp_path / "cache", "cpu-openvino", [3.0, 6.0]),
+    }
+    return Found(tuple(both), both, {"cpu-openvino": ("a pass failed",)}, 12.0)
+
+
+def judge(found: Found, goals: dict[str, Goal] | None = None) -> dict[str, list[Candidate]]:
+    return {name: footprints.candidates(one, goals or {}) for name, one in found.footprints.items()}
+
+
+def best_first(found: Found, count: int = 1) -> list[Candidate]:
+    return footprints.ranked(one for some in judge(found).values() for one in footprints.chosen(some, count))
+
+
+def load(path: Path) -> Any:
+    return json.loads(path.read_text(encoding="utf-8"))
+
+
+def test_the_package(tmp_path: Path, found: Found) -> None:
+    wheel = tmp_path / "onnxruntime-1.whl"
+    wheel.write_bytes(b"wheel")
+    outputs = tmp_path / "outputs"
+    packaged = publish.artifacts(outputs, found.footprints, judge(found), best_first(found, 2), wheel)
+    assert [entry.name for entry in packaged] == [
+        "cpu-openvino_BestCandidateModel_1",
+        "cpu-cpu_BestCandidateModel_1",
+        "cpu-cpu_BestCandidateModel_2",
+        "cpu-openvino_BestCandidateModel_2",
+    ]
+    root = outputs / "OutputModels"
+    with zipfile.ZipFile(outputs / "OutputModels.zip") as archive:
+        assert set(archive.namelist()) == {
+            path.relative_to(root).as_posix() for path in root.rglob("*") if path.is_file()
+        }
+        assert archive.testzip() is None
+    ranking = load(root / "models_rank.json")
+    assert [entry["rank"] for entry in ranking] == [1, 2, 3, 4]
+    for entry, one in zip(ranking, packaged, strict=True):
+        model = root / entry["model_config"]["config"]["model_path"]
+        assert model == one.model
+        assert model.read_bytes() == one.candidate.accelerator.encode()
+        assert load(one.folder / "model_info.json") == entry
+        assert load(one.folder / "metrics.json")["input_model_metrics"]["latency"]["value"] == 10.0
+        history = load(one.folder / "configurations.json")
+        assert list(history) == [
+            "input", "0_onnxconversion-converted", f"1_ortsessionparamstuning-{one.candidate.node.model_id}",
+        ]  # fmt: skip
+        assert history["0_onnxconversion-converted"] == {"target_opset": 17}
+    assert (root / "ONNXRuntimePackages" / wheel.name).read_bytes() == b"wheel"
+    assert {path.parent.name for path in (root / "SampleCode").rglob("code_sample.*")} == {"python", "cpp", "cs"}
+
+
+def test_footprints_are_written_with_our_judgement(tmp_path: Path, found: Found) -> None:
+    goals = {"latency": Goal("threshold", 4.5)}
+    publish.artifacts(tmp_path / "o", found.footprints, judge(found, goals), best_first(found), None)
+    whole = load(tmp_path / "o" / "cpu-cpu_footprints.json")
+    assert set(whole) == {"input", "converted", "tuned0", "tuned1"}
+    assert [whole[name]["metrics"]["if_goals_met"] for name in ("tuned0", "tuned1")] == [False, True]
+    frontier = load(tmp_path / "o" / "cpu-cpu_pareto_frontier_footprints.json")
+    assert set(frontier) == {"tuned1"}
+    assert frontier["tuned1"]["is_pareto_frontier"] is True
+
+
+def test_named_outputs(tmp_path: Path, found: Found) -> None:
+    packaged = publish.artifacts(tmp_path / "o", found.footprints, judge(found), best_first(found), None)
+    publish.models(tmp_path / "m", packaged)
+    publish.parameters(tmp_path / "p", packaged, found.footprints)
+    assert {path.name for path in (tmp_path / "m").iterdir()} == {
+        "model.onnx", "cpu-cpu_BestCandidateModel_1_model.onnx", "cpu-openvino_BestCandidateModel_1_model.onnx",
+    }  # fmt: skip
+    document = load(tmp_path / "p" / "optimized_parameters.json")
+    validate(document, "optimized_parameters", "p")
+    assert document["accelerator"] == "cpu-openvino"
+    assert document["execution_provider"] == [["OpenVINOExecutionProvider", {}]]
+    assert document["model_sha256"] == hashlib.sha256((tmp_path / "m" / "model.onnx").read_bytes()).hexdigest()
+    assert document["metrics"]["latency"] == {
+        "value": 3.0, "input_model_value": 10.0, "priority": 2, "higher_is_better": False,
+    }  # fmt: skip
+    assert optimized_parameters.read(tmp_path / "p")["session_options"]["intra_op_num_threads"] == 1
+
+
+def test_what_an_earlier_run_left_is_gone(tmp_path: Path, found: Found) -> None:
+    packaged = publish.artifacts(tmp_path / "o", found.footprints, judge(found), best_first(found, 2), None)
+    publish.models(tmp_path / "m", packaged)
+    publish.parameters(tmp_path / "p", packaged, found.footprints)
+    (tmp_path / "m" / "mine.txt").write_text("kept", encoding="utf-8")
+    alone = {"cpu-cpu": found.footprints["cpu-cpu"]}
+    judged = {"cpu-cpu": judge(found)["cpu-cpu"]}
+    packaged = publish.artifacts(tmp_path / "o", alone, judged, footprints.chosen(judged["cpu-cpu"], 1), None)
+    publish.models(tmp_path / "m", packaged)
+    publish.parameters(tmp_path / "p", packaged, alone)
+    assert not [path for folder in "omp" for path in (tmp_path / folder).rglob("*openvino*")]
+    assert {path.name for path in (tmp_path / "m").iterdir()} == {
+        "model.onnx", "cpu-cpu_BestCandidateModel_1_model.onnx", "mine.txt",
+    }  # fmt: skip
+    assert not list((tmp_path / "o").glob(".*"))
+
+
+def test_an_output_folder_that_cannot_be_written(tmp_path: Path, found: Found) -> None:
+    (tmp_path / "file").write_text("", encoding="utf-8")
+    with pytest.raises(ToolError, match="cannot be"):
+        publish.artifacts(tmp_path / "file" / "o", found.footprints, judge(found), best_first(found), None)
+
+
+def test_inference_settings_in_every_form() -> None:
+    def of(settings: dict[str, Any] | None) -> dict[str, Any]:
+        config = {"model_path": "m", **({"inference_settings": settings} if settings else {})}
+        document = {"m": {"parent_model_id": "i", "model_config": {"type": "onnxmodel", "config": config}}}
+        node = footprints.parse("cpu-openvino", document).nodes["m"]
+        return package.inference_config(Candidate("cpu-openvino", node, (), True))
+
+    assert of(None)["execution_provider"] == [["OpenVINOExecutionProvider", {}]]
+    named = {"execution_provider": ["A"], "provider_options": [{"x": "1"}]}
+    paired = {"execution_provider": [["A", {"x": "1"}]]}
+    assert of(named)["execution_provider"] == of(paired)["execution_provider"] == [["A", {"x": "1"}]]
+    assert of(paired)["session_options"] == {
+        "execution_mode": None, "graph_optimization_level": None, "extra_session_config": None,
+        "inter_op_num_threads": None, "intra_op_num_threads": None,
+    }  # fmt: skip
+
+
+def test_the_chart_has_every_candidate(found: Found) -> None:
+    goals = {"latency": Goal("threshold", 4.5)}
+    drawing = charts.figure("cpu-cpu", judge(found, goals)["cpu-cpu"])
+    points, frontier = drawing["data"]
+    assert points["x"] == [0.98, 0.98]
+    assert points["y"] == [5.0, 4.0]
+    assert points["marker"]["symbol"] == ["x", "circle"]
+    assert frontier["y"] == [4.0]
+    assert drawing["layout"]["xaxis"]["title"]["text"] == "accuracy"
+
+
+@pytest.mark.parametrize("kept", [0, 1])
+def test_a_chart_needs_no_second_metric(found: Found, kept: int) -> None:
+    document = {name: dict(node.document) for name, node in found.footprints["cpu-cpu"].nodes.items()}
+    for node in document.values():
+        if node.get("metrics"):
+            values = {name: value for name, value in node["metrics"]["value"].items() if name == "latency" and kept}
+            node["metrics"] = {**node["metrics"], "value": values} if values else None
+    candidates = footprints.candidates(footprints.parse("cpu-cpu", document), {}, evaluated=bool(kept))
+    drawing = charts.figure("cpu-cpu", candidates)
+    assert drawing["data"][0]["y"] == ([5.0, 4.0] if kept else [])
+
+
+def test_the_page_tells_of_candidates_settings_and_times(found: Found) -> None:
+    context = search_page.context(found, judge(found), best_first(found), {"latency": Goal("threshold", 4.5)}, {})
+    first = context["rows"][0]
+    assert (first["rank"], first["accelerator"], first["is_packaged"]) == (1, "cpu-openvino", True)
+    assert first["values"][1] == "3 (3.33 times better than the input model)"
+    assert {(one["what"], one["value"], one["values"][1]) for one in context["settings"]} == {
+        ("accelerator", "cpu-cpu", "4 / 4.5"),
+        ("accelerator", "cpu-openvino", "3 / 4.5"),
+        ("ortsessionparamstuning intra_thread_num_list", "1", "3 / 4"),
+        ("ortsessionparamstuning intra_thread_num_list", "2", "4 / 5"),
+    }
+    assert context["times"] == [
+        {"what": "onnxconversion", "count": "2", "seconds": "4.00"},
+        {"what": "ortsessionparamstuning", "count": "4", "seconds": "2.00"},
+        {"what": "measuring, loading, starting", "count": "", "seconds": "6.00"},
+    ]
+    assert context["failures"] == ["a pass failed"]
+    assert context["nearest"] == ""
+
+
+def test_the_page_tells_the_nearest_miss(found: Found) -> None:
+    goals = {"latency": Goal("threshold", 1.0)}
+    context = search_page.context(found, judge(found, goals), [], goals, {"cpu-cpu": "goal not met"})
+    assert context["nearest"] == "cpu-openvino tuned0: latency 3, needed ≤ 1"
+    assert context["reasons"] == ["cpu-cpu: goal not met"]
+    assert not any(row["is_packaged"] for row in context["rows"])
+
+
+def test_the_table(tmp_path: Path, found: Found) -> None:
+    packaged = publish.artifacts(tmp_path / "o", found.footprints, judge(found), best_first(found), None)
+    header, first, second = summary.table(packaged, found.footprints)
+    assert header.split() == ["rank", "candidate", "accuracy", "(input)", "latency", "(input)"]
+    assert first.split() == ["1", "cpu-openvino_BestCandidateModel_1", "0.98", "(0.98)", "3", "(10)"]
+    assert second.startswith("2")
