@@ -15,6 +15,7 @@ from pathlib import Path
 
 import pytest
 from aml_tool_core.documents import read_json
+from hdrh.histogram import HdrHistogram
 
 SERVER = Path(__file__).parents[1] / "profilers" / "scoring_server.py"
 LIMIT_SEC = 60
@@ -43,13 +44,16 @@ def serving(delay_ms: int) -> Iterator[str]:
         process.communicate(timeout=10)
 
 
-def profile(uri: str, folders: Sequence[Path]) -> None:
+def profile(uri: str, folders: Sequence[Path], duration_sec: int = 3) -> None:
     """Profile a server from all folders at the same time."""
     assert shutil.which("wrk"), "wrk is not on PATH: install Debian's package wrk"
     processes = []
     for folder in folders:
         folder.mkdir()
-        config = {"version": "1.0", "profiler_config": {"duration_sec": 3, "connections": 2, "payload": '{"x": 1}'}}
+        config = {
+            "version": "1.0",
+            "profiler_config": {"duration_sec": duration_sec, "connections": 2, "payload": '{"x": 1}'},
+        }
         (folder / "config.json").write_text(json.dumps(config))
         (folder / "target.json").write_text(json.dumps({"version": "1.0", "deployment_settings": {"scoring_uri": uri}}))
         command = [sys.executable, "-m", "aml_wrk_profiler", "--config_path", "config.json"]
@@ -68,7 +72,8 @@ def reports(tmp_path_factory: pytest.TempPathFactory) -> Reports:
     folder = tmp_path_factory.mktemp("runs")
     with serving(delay_ms=5) as uri:
         profile(uri, [folder / "fast"])
-        profile(uri, [folder / "one", folder / "two"])
+        # Long enough to lie over one another even where a busy machine starts the second late.
+        profile(uri, [folder / "one", folder / "two"], duration_sec=10)
     with serving(delay_ms=12) as uri:
         profile(uri, [folder / "slow"])
     fast, slow, one, two = (folder / name / "outputs" / "report.json" for name in ("fast", "slow", "one", "two"))
@@ -123,18 +128,22 @@ def test_machines_merge_into_one_report_and_its_page(reports: Reports, tmp_path:
     assert whole["load"]["connections"] == 4
     for key in ("sent", "completed", "succeeded"):
         assert whole["result"]["requests"][key] == sum(part["result"]["requests"][key] for part in parts)
+    added, other = (HdrHistogram.decode(part["result"]["histogram"]["latency"]) for part in parts)
+    added.add(other)
     for name, entry in whole["result"]["latency_ms"]["percentiles"].items():
-        values = [part["result"]["latency_ms"]["percentiles"][name]["value"] for part in parts]
-        assert min(values) <= entry["value"] <= max(values), name
+        assert entry["value"] * 1000 == pytest.approx(added.get_value_at_percentile(float(name))), name
     assert run("page", "merged.json", "-o", "report.html", cwd=tmp_path).returncode == 0
     assert "aml_wrk_profiler report" in (tmp_path / "report.html").read_text(encoding="utf-8")
 
 
 def test_runs_that_were_not_at_the_same_time_do_not_merge(reports: Reports, tmp_path: Path) -> None:
-    done = run("merge", reports.fast, reports.machines[0], "-o", tmp_path / "merged.json")
+    later = read_json(reports.machines[1])
+    later["started_at"] = later["started_at"].replace("20", "21", 1)
+    (tmp_path / "later.json").write_text(json.dumps(later))
+    done = run("merge", reports.machines[0], "later.json", "-o", "merged.json", cwd=tmp_path)
     assert done.returncode == 2
     assert "generators that ran at the same time" in done.stderr
-    assert list(tmp_path.iterdir()) == []
+    assert [path.name for path in tmp_path.iterdir()] == ["later.json"]
 
 
 @pytest.mark.parametrize(
