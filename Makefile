@@ -22,7 +22,7 @@ TOOL_PACKAGES := $(filter-out packages/metronome $(SHARED), \
 	$(patsubst %/pyproject.toml,%,$(wildcard packages/*/pyproject.toml)))
 METRONOME_SOURCES := $(shell find packages/metronome -type f -not -path '*/build/*' 2>/dev/null)
 PYTHON_SOURCES := packages schemas tests job-templates
-export MYPYPATH := $(subst $() $(),:,$(wildcard packages/*/src))
+export MYPYPATH := $(subst $() $(),:,$(wildcard packages/*/src job-templates/*/code))
 
 PIP_INSTALL := -m pip install --quiet --quiet --disable-pip-version-check
 EDITABLE := --no-deps --no-build-isolation $(addprefix --editable ,$(SHARED))

@@ -98,8 +98,8 @@ def deployment_metrics(
     """Return a deployment's metrics over the whole minutes between `start` and `end` (with time zone).
 
     A run too short for a whole minute gets the minutes that it lies in, and a reason that says how much of them it
-    was. Samples come late: this waits up to `wait_sec` for the last minute's. What Azure does not give becomes a reason,
-    never an error, because a finished measurement must not be lost for it.
+    was. Samples come late: this waits up to `wait_sec` for the last minute's. What Azure does not give becomes a
+    reason, never an error, because a finished measurement must not be lost for it.
     """
     minutes = whole_minutes(start, end)
     reasons: tuple[str, ...] = ()
