@@ -21,7 +21,7 @@ from aml_tool_core.documents import validate
 
 @pytest.fixture
 def places(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Places:
-    (tmp_path / "model").mkdir()
+    (tmp_path / "model" / "tokenizer").mkdir(parents=True)
     (tmp_path / "model" / "m.onnx").write_bytes(b"")
     (tmp_path / "code" / "data").mkdir(parents=True)
     (tmp_path / "code" / "user_script.py").write_text("", encoding="utf-8")
@@ -34,6 +34,7 @@ def test_relative_paths_are_looked_up(places: Places, tmp_path: Path) -> None:
     document = {
         "input_model": {"type": "ONNXModel", "config": {"model_path": "m.onnx"}},
         "data_configs": [{"user_script": "user_script.py", "script_dir": "."}],
+        "evaluators": {"data_dir": "tokenizer"},
         "passes": {"p": {"config": {"data_dir": "data", "user_script": f"{GENERATED}x.py"}}},
     }
     result = places.resolved(document, "config.json")
@@ -41,6 +42,7 @@ def test_relative_paths_are_looked_up(places: Places, tmp_path: Path) -> None:
     assert result["data_configs"] == [
         {"user_script": str(tmp_path / "code" / "user_script.py"), "script_dir": str(tmp_path / "code")}
     ]
+    assert result["evaluators"]["data_dir"] == str(tmp_path / "model" / "tokenizer")
     assert result["passes"]["p"]["config"] == {
         "data_dir": str(tmp_path / "code" / "data"),
         "user_script": str(tmp_path / "generated" / "x.py"),
@@ -95,6 +97,16 @@ def test_an_installed_distribution_becomes_the_wheel_it_came_from(tmp_path: Path
     program = f"import sys; sys.path.insert(0, {str(target)!r}); import yaml; print(yaml.__file__)"
     loaded = subprocess.run([sys.executable, "-I", "-c", program], capture_output=True, text=True, check=True)
     assert loaded.stdout.startswith(str(target))
+
+
+def test_the_wheel_is_kept_where_it_can_be(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
+    assert runtime_wheel.folder(tmp_path) == tmp_path / "cache" / "aml_olive_optimizer"
+    (tmp_path / "file").write_text("", encoding="utf-8")
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "file"))
+    assert runtime_wheel.folder(tmp_path) == tmp_path
+    monkeypatch.setenv("AML_OLIVE_OPTIMIZER_WHEELS", str(tmp_path / "wheels"))
+    assert runtime_wheel.folder(tmp_path) == tmp_path / "wheels"
 
 
 def test_a_runtime_that_was_tampered_with_is_not_passed_on(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

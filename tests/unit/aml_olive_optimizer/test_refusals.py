@@ -23,11 +23,11 @@ def digits() -> dict[str, Any]:
     return loaded
 
 
-def refused(change: Change, code: Path | None = None) -> str:
+def refused(change: Change) -> str:
     document = digits()
     change(document)
     with pytest.raises(InputError) as caught:
-        from_document(document, "config.json", code, 2)
+        from_document(document, "config.json", DIGITS.parent / "code", 2)
     said = str(caught.value)
     assert "\n" not in said
     return said
@@ -95,6 +95,13 @@ def test_a_configuration_is_an_object(document: Any) -> None:
 def test_user_scripts_of_an_older_olive_are_refused(tmp_path: Path, text: str, said: str) -> None:
     (tmp_path / "user_script.py").write_text(text, encoding="utf-8")
     with pytest.raises(InputError, match=said):
+        from_document(digits(), "config.json", tmp_path, 2)
+
+
+def test_a_user_script_that_is_not_there(tmp_path: Path) -> None:
+    with pytest.raises(
+        InputError, match=r"/input_model/model_script: user_script\.py: no such file or folder; not in "
+    ):
         from_document(digits(), "config.json", tmp_path, 2)
 
 

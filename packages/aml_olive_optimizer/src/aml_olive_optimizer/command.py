@@ -60,7 +60,7 @@ def run(job: Job) -> None:
         for_olive = forced.for_olive(resolved, str(work / "olive"), str(cache), workflow)
         try:
             found = search.run(for_olive, prepared.source, work, code, cache)
-            packaged = _publish(job, found, resolved)
+            packaged = _publish(job, found, resolved, cache)
             for line in summary.table(packaged, found.footprints):
                 log.info("%s", line)
         finally:
@@ -78,7 +78,7 @@ def _has_open_inputs(configuration: Mapping[str, Any]) -> bool:
     return any(entry.is_open for entry in onnx_graphs.read(file)[0])
 
 
-def _publish(job: Job, found: Found, resolved: Mapping[str, Any]) -> list[Packaged]:
+def _publish(job: Job, found: Found, resolved: Mapping[str, Any], cache: Path) -> list[Packaged]:
     """Rank what was found and write the outputs. Raises ToolError, with the reason, when there is nothing to write."""
     goals = footprints.goals(resolved)
     is_evaluated = bool(footprints.used_evaluators(resolved))
@@ -99,7 +99,7 @@ def _publish(job: Job, found: Found, resolved: Mapping[str, Any]) -> list[Packag
         raise ToolError(f"no output model: {said}; see optimization.html and olive.log in {job.outputs}")
     for name, reason in reasons.items():
         log.warning("%s: no output model: %s", name, reason)
-    wheel = runtime_wheel.repack(runtime_wheel.folder())
+    wheel = runtime_wheel.repack(runtime_wheel.folder(otherwise=cache))
     packaged = publish.artifacts(job.outputs, found.footprints, judged, best_first, wheel)
     if job.values["optimized_model_path"] is not None:
         publish.models(job.values["optimized_model_path"], packaged)

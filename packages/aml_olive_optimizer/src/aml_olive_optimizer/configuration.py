@@ -43,7 +43,7 @@ def from_document(document: Any, source: str, code: Path | None, cores: int) -> 
     if isinstance(document, Mapping):
         refusals.refuse_what_runs_elsewhere(document, source)
     documents.validate(document, SCHEMA, source)
-    refusals.refuse_old_imports(document, code)
+    refusals.refuse_old_imports(document, source, code)
     translated = legacy.translate(document, source, cores)
     for change in translated.changes:
         log.info("%s: %s", source, change)

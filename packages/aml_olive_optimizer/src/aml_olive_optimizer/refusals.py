@@ -125,9 +125,9 @@ def refuse_without_data(configuration: Mapping[str, Any], source: str, *, has_op
             )
 
 
-def refuse_old_imports(configuration: Mapping[str, Any], code: Path | None) -> None:
-    """Refuse user scripts that use names of Olive that are gone: they would fail late, with a riddle."""
-    for script in sorted(_user_scripts(configuration, code)):
+def refuse_old_imports(configuration: Mapping[str, Any], source: str, code: Path | None) -> None:
+    """Refuse user scripts that are not there, or that use names of Olive that are gone and would fail late."""
+    for script in sorted(set(_user_scripts(configuration, (), source, code))):
         try:
             tree = ast.parse(documents.read_text(script), str(script))
         except SyntaxError as error:
@@ -171,21 +171,18 @@ def _has_open_shapes(model: Mapping[str, Any]) -> bool:
     return bool(io_config.get("dynamic_axes") or any(not isinstance(size, int) for size in sizes))
 
 
-def _user_scripts(value: Any, code: Path | None) -> set[Path]:
-    found: set[Path] = set()
-    if isinstance(value, Mapping):
-        for key, entry in value.items():
-            if key in ("user_script", "model_script") and isinstance(entry, str):
-                for folder in (code, Path.cwd()):
-                    if folder is not None and (folder / entry).is_file():
-                        found.add(folder / entry)
-                        break
-            else:
-                found |= _user_scripts(entry, code)
-    elif isinstance(value, list):
-        for entry in value:
-            found |= _user_scripts(entry, code)
-    return found
+def _user_scripts(value: Any, path: tuple[str | int, ...], source: str, code: Path | None) -> Iterator[Path]:
+    entries = value.items() if isinstance(value, Mapping) else enumerate(value) if isinstance(value, list) else ()
+    for key, entry in entries:
+        if key in ("user_script", "model_script") and isinstance(entry, str):
+            folders = [folder for folder in (code, Path.cwd()) if folder is not None]
+            found = next((folder / entry for folder in folders if (folder / entry).is_file()), None)
+            if found is None:
+                hint = f"not in {code}" if code else "give --code"
+                _refuse(source, (*path, key), f"{entry}: no such file or folder; {hint}")
+            yield found
+        else:
+            yield from _user_scripts(entry, (*path, key), source, code)
 
 
 def _old_names(tree: ast.Module) -> Iterator[tuple[int, str]]:

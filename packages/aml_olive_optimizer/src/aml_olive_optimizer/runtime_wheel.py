@@ -19,23 +19,28 @@ DISTRIBUTION = "onnxruntime-openvino"
 _INSTALLERS_OWN = {"INSTALLER", "REQUESTED", "direct_url.json", "RECORD"}
 
 
-def folder() -> Path:
-    """Return where such wheels are kept: where an image has it already, else in the user's cache."""
+def folder(otherwise: Path) -> Path:
+    """Return where such wheels are kept: where an image has it already, else the user's cache, else `otherwise`."""
     given = os.environ.get("AML_OLIVE_OPTIMIZER_WHEELS")
     if given:
         return Path(given)
-    return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "aml_olive_optimizer"
+    cache = Path(os.environ.get("XDG_CACHE_HOME") or os.path.expanduser("~/.cache")) / "aml_olive_optimizer"
+    try:
+        cache.mkdir(parents=True, exist_ok=True)
+    except OSError:
+        return otherwise  # a container's user may have no home
+    return cache if os.access(cache, os.W_OK) else otherwise
 
 
-def repack(folder: Path, distribution: str = DISTRIBUTION) -> Path:
-    """Return the wheel of an installed distribution, made in `folder` unless it is there already.
+def repack(kept_in: Path, distribution: str = DISTRIBUTION) -> Path:
+    """Return the wheel of an installed distribution, made in `kept_in` unless it is there already.
 
     The files are those of the installation's RECORD; a new RECORD is written for them. Raises RuntimeError where a file
     of the installation is missing or changed, because then it would not be what was measured.
     """
     installed = importlib.metadata.distribution(distribution)
     tags = _tags(installed)
-    target = folder / f"{installed.name.replace('-', '_')}-{installed.version}-{tags}.whl"
+    target = kept_in / f"{installed.name.replace('-', '_')}-{installed.version}-{tags}.whl"
     if target.is_file():
         return target
     with (
@@ -86,4 +91,4 @@ def _hash(content: bytes) -> str:
 
 if __name__ == "__main__":
     # Done once when an image is built, so that no run pays for it: python -m aml_olive_optimizer.runtime_wheel FOLDER
-    print(repack(Path(sys.argv[1]) if len(sys.argv) > 1 else folder()))
+    print(repack(Path(sys.argv[1])))
