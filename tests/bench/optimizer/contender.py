@@ -5,6 +5,7 @@
 
 from __future__ import annotations
 
+import importlib
 import json
 import sys
 import time
@@ -18,9 +19,10 @@ from transformers.utils import logging
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[3] / "job-templates" / "minilm" / "code"))
 
-import minilm
+minilm: Any = importlib.import_module("minilm")
 
-Run = Callable[[minilm.Tokens], torch.Tensor]
+Tokens = dict[str, torch.Tensor]
+Run = Callable[[Tokens], torch.Tensor]
 logging.set_verbosity_error()  # the pooler's weights, which the embedding does not use, are left out on purpose
 WARM_UP_RUNS = 20
 VOCABULARY = 30522
@@ -31,7 +33,7 @@ def pytorch(folder: Path, cores: int) -> Run:
     torch.set_num_threads(cores)
     model = minilm.SentenceEncoder(AutoModel.from_pretrained(folder, add_pooling_layer=False)).eval()
 
-    def run(inputs: minilm.Tokens) -> torch.Tensor:
+    def run(inputs: Tokens) -> torch.Tensor:
         with torch.inference_mode():
             return torch.as_tensor(model(**inputs))
 
@@ -56,7 +58,7 @@ def onnxruntime(model: Path, settings: dict[str, Any]) -> Run:
     if session.get_providers()[0] != providers[0][0]:
         raise RuntimeError(f"{providers[0][0]} was asked for, {session.get_providers()} is what the session uses")
 
-    def run(inputs: minilm.Tokens) -> torch.Tensor:
+    def run(inputs: Tokens) -> torch.Tensor:
         return torch.from_numpy(session.run(None, {name: column.numpy() for name, column in inputs.items()})[0])
 
     return run

@@ -24,7 +24,7 @@ def absolute(value: Any, code: Path, model: Path) -> Any:
         return [absolute(entry, code, model) for entry in value]
     if not isinstance(value, dict):
         return value
-    result = {}
+    result: dict[str, Any] = {}
     for key, entry in value.items():
         if key in SCRIPTS:
             result[key] = str(code / entry)
