@@ -61,7 +61,7 @@ def run(job: Job) -> None:
         try:
             found = search.run(for_olive, prepared.source, work, code, cache)
             packaged = _publish(job, found, resolved, cache)
-            for line in summary.table(packaged, found.footprints):
+            for line in summary.table(packaged, found.footprints, footprints.goals(resolved)):
                 log.info("%s", line)
         finally:
             _keep_log(work / "olive.log", job.outputs / "olive.log")

@@ -30,6 +30,7 @@ PINNED = (
     "psutil",
     "optuna",
 )
+_LARGE_BYTES = 16 << 20
 _CLASHING = ("onnxruntime", "onnxruntime-gpu", "onnxruntime-directml")
 
 log = logging.getLogger("aml_olive_optimizer")
@@ -108,10 +109,11 @@ def fingerprint(parts: Sequence[str], folders: Sequence[Path | None]) -> str:
     for folder in folders:
         for file in sorted(folder.rglob("*")) if folder is not None else ():
             if file.is_file() and "__pycache__" not in file.parts and not file.name.startswith("."):
-                digest.update(f"{file.name} {file.stat().st_size}".encode())
-                with file.open("rb") as stream:
-                    while block := stream.read(1 << 20):
-                        digest.update(block)
+                found = file.stat()
+                digest.update(f"{file.relative_to(folder)} {found.st_size}".encode())
+                # Scripts by their content; data that would take long to read by when they were written.
+                is_large = found.st_size > _LARGE_BYTES
+                digest.update(str(found.st_mtime_ns).encode() if is_large else file.read_bytes())
     return digest.hexdigest()[:12]
 
 

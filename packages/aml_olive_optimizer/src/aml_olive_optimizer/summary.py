@@ -4,21 +4,29 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 
-from aml_olive_optimizer.footprints import Footprint
+from aml_olive_optimizer.footprints import Footprint, Goal, Measurement
 from aml_olive_optimizer.package import Packaged
 
 
-def table(packaged: Sequence[Packaged], footprints: Mapping[str, Footprint]) -> list[str]:
-    """Return a header and one row per packaged candidate, best first, each metric beside the input model's."""
+def table(packaged: Sequence[Packaged], footprints: Mapping[str, Footprint], goals: Mapping[str, Goal]) -> list[str]:
+    """Return a header and one row per packaged candidate, best first: each metric, the input model's, and the goal."""
     names = list(packaged[0].candidate.node.metrics)
-    rows = [["rank", "candidate", *(f"{name} (input)" for name in names)]]
+    rows = [["rank", "candidate", *names]]
     for entry in packaged:
         baseline = footprints[entry.candidate.accelerator].input_metrics
-        cells = []
-        for name in names:
-            measured = entry.candidate.node.metrics.get(name)
-            value = f"{measured.value:.5g}" if measured else "-"
-            cells.append(f"{value} ({baseline[name].value:.5g})" if name in baseline else value)
+        cells = [_cell(entry.candidate.node.metrics.get(name), baseline.get(name), goals.get(name)) for name in names]
         rows.append([str(entry.rank), entry.name, *cells])
     widths = [max(len(row[column]) for row in rows) for column in range(len(rows[0]))]
     return ["  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip() for row in rows]
+
+
+def _cell(measured: Measurement | None, baseline: Measurement | None, goal: Goal | None) -> str:
+    if measured is None:
+        return "-"
+    beside = []
+    if baseline is not None:
+        beside.append(f"input {baseline.value:.5g}")
+    needed = goal.threshold(baseline.value if baseline else None, measured.higher_is_better) if goal else None
+    if needed is not None:
+        beside.append(f"goal {'≥' if measured.higher_is_better else '≤'} {needed:.5g}")
+    return f"{measured.value:.5g}" + (f" ({', '.join(beside)})" if beside else "")
