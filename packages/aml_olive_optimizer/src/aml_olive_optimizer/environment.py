@@ -106,8 +106,8 @@ def fingerprint(parts: Sequence[str], folders: Sequence[Path | None]) -> str:
     machine = f"{platform.machine()} {_processor()} {os.cpu_count()}"
     for part in (*parts, machine, *(f"{name}={version}" for name, version in sorted(pins().items()))):
         digest.update(part.encode() + b"\0")
-    for folder in folders:
-        for file in sorted(folder.rglob("*")) if folder is not None else ():
+    for folder in filter(None, folders):
+        for file in sorted(folder.rglob("*")):
             if file.is_file() and "__pycache__" not in file.parts and not file.name.startswith("."):
                 found = file.stat()
                 digest.update(f"{file.relative_to(folder)} {found.st_size}".encode())
