@@ -30,7 +30,7 @@ CASES = (
     Case("0.2 ms service, 10000/s", ("--delay-us", "200"), 10_000, 32, 10),
     # 200 of 3000 requests are due in the stall and wait evenly from 2 s down to none: p95 500 ms, p99 1700 ms. It
     # begins 2 ms ahead of a due time, so that no request falls on its edge.
-    Case("one 2 s stall in 30 s, 100/s", ("--stall-at", "9.998", "--stall-for", "2"), 100, 16, 30, (0.0, 500.0, 1700.0)),
+    Case("one 2 s stall in 30 s, 100/s", ("--stall-at=9.998", "--stall-for=2"), 100, 16, 30, (0.0, 500.0, 1700.0)),
     Case("no service time, closed loop", (), None, 32, 5),
 )
 HEAD = (

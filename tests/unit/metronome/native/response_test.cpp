@@ -75,6 +75,11 @@ TEST_SUITE("response") {
     }
   }
 
+  TEST_CASE("a last chunk that comes byte by byte is no assertion's business") {
+    CHECK(feed("HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n0\r\n\r\n", 1).result == Result::complete);
+    CHECK(feed("HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n0\r\nh", 1).result == Result::need_more);
+  }
+
   TEST_CASE("bytes after an answer are left alone") {
     const std::string answer = "HTTP/1.1 200 OK\r\nContent-Length: 1\r\n\r\nx";
     CHECK(feed(answer + "HTTP/1.1 500", 100'000).used == answer.size());
