@@ -172,6 +172,16 @@ def container(image: Image) -> Iterator[TrackedContainer]:
         tracked.remove_all()
 
 
+@pytest.fixture(scope="module")
+def shared_container(image: Image) -> Iterator[TrackedContainer]:
+    """The same, for what the tests of a module share."""
+    tracked = TrackedContainer(image)
+    try:
+        yield tracked
+    finally:
+        tracked.remove_all()
+
+
 @pytest.fixture
 def work(tmp_path: Path) -> Path:
     """A folder that any user of a container may write."""
