@@ -7,10 +7,11 @@
 
 #include <onnxruntime_cxx_api.h>
 
-#include <algorithm>
 #include <cstdint>
 #include <cstdio>
+#include <cstring>
 #include <exception>
+#include <stdexcept>
 #include <string>
 #include <utility>
 #include <vector>
@@ -26,6 +27,31 @@ Ort::SessionOptions make_options() {
   // execution_provider OpenVINOExecutionProvider, with its options:
   //   options.AppendExecutionProvider("OpenVINO", {{"device_type", "CPU"}});
   return options;
+}
+
+std::size_t element_bytes(ONNXTensorElementDataType type) {
+  switch (type) {
+    case ONNX_TENSOR_ELEMENT_DATA_TYPE_BOOL:
+    case ONNX_TENSOR_ELEMENT_DATA_TYPE_INT8:
+    case ONNX_TENSOR_ELEMENT_DATA_TYPE_UINT8:
+      return 1;
+    case ONNX_TENSOR_ELEMENT_DATA_TYPE_FLOAT16:
+      return 2;
+    case ONNX_TENSOR_ELEMENT_DATA_TYPE_FLOAT:
+    case ONNX_TENSOR_ELEMENT_DATA_TYPE_INT32:
+      return 4;
+    case ONNX_TENSOR_ELEMENT_DATA_TYPE_DOUBLE:
+    case ONNX_TENSOR_ELEMENT_DATA_TYPE_INT64:
+      return 8;
+    default:
+      throw std::runtime_error("an input has a type that this sample does not make up");
+  }
+}
+
+std::size_t count(const std::vector<std::int64_t>& shape) {
+  std::size_t elements = 1;
+  for (std::int64_t size : shape) elements *= static_cast<std::size_t>(size);
+  return elements;
 }
 
 }  // namespace
@@ -54,8 +80,7 @@ int main(int argc, char** argv) {
         if (size < 1) size = 1;
       }
       Ort::Value value = Ort::Value::CreateTensor(allocator, shape.data(), shape.size(), tensor.GetElementType());
-      std::uint8_t* bytes = static_cast<std::uint8_t*>(value.GetTensorMutableRawData());
-      std::fill(bytes, bytes + value.GetTensorSizeInBytes(), std::uint8_t{0});
+      std::memset(value.GetTensorMutableRawData(), 0, count(shape) * element_bytes(tensor.GetElementType()));
       inputs.push_back(std::move(value));
     }
     std::vector<std::string> output_names;
