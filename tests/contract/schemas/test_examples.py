@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -23,6 +24,7 @@ def test_schema_is_sound(name: str) -> None:
     schema = schemas()[name]
     jsonschema.Draft202012Validator.check_schema(schema)
     assert schema["$id"] == f"urn:aml-model-optimizer:schema:{name}"
+    assert "writeOnly" not in json.dumps(schema.get("$defs")), "error messages look for it without following a $ref"
     for place, rule in properties(schema, name):
         assert rule.get("description") or "$ref" in rule, f"{place} has no description"
 

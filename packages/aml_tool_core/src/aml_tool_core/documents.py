@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import math
+import re
 from collections.abc import Iterable, Mapping
 from functools import cache
 from importlib.resources import files
@@ -34,9 +36,11 @@ def read_text(path: Path) -> str:
 
 
 def parse_json(text: str, source: str) -> Any:
-    """Parse JSON; duplicate keys, NaN and Infinity are errors. `source` names the text in the message."""
+    """Parse JSON; duplicate keys, NaN, Infinity and what overflows to it are errors. `source` names the text."""
     try:
-        return json.loads(text, object_pairs_hook=_no_duplicates, parse_constant=_no_constant)
+        return json.loads(
+            text, object_pairs_hook=_no_duplicates, parse_constant=_no_constant, parse_float=_finite_float
+        )
     except json.JSONDecodeError as error:
         raise InputError(f"{source}: line {error.lineno}, column {error.colno}: not JSON: {error.msg}") from None
     except (ValueError, RecursionError) as error:
@@ -58,15 +62,19 @@ def read_yaml(path: Path) -> Any:
     except yaml.YAMLError as error:
         mark = getattr(error, "problem_mark", None)
         place = f"line {mark.line + 1}, column {mark.column + 1}: " if mark else ""
-        problem = getattr(error, "problem", None) or "unreadable"
+        problem = getattr(error, "problem", None) or getattr(error, "reason", None) or "unreadable"
         raise InputError(f"{path}: {place}not YAML: {problem}") from None
+    except RecursionError:
+        raise InputError(f"{path}: not YAML that can be read: it is nested too deeply") from None
+    except (ValueError, LookupError) as error:  # PyYAML's own, from values such as 2024-13-45 or !!int x
+        raise InputError(f"{path}: not YAML: a value is not what it looks like or is tagged as: {error}") from None
 
 
 def validate(document: Any, schema: str, source: str) -> None:
     """Hold a document against the named schema. Raises InputError with the JSON pointer of the worst fault."""
     fault = best_match(validator(schema).iter_errors(document))
     if fault is not None:
-        raise InputError(f"{source}: {pointer(fault.absolute_path)}: {_said(fault)}")
+        raise InputError(f"{source}: {pointer(fault.absolute_path)}: {_said(fault, schemas()[schema])}")
 
 
 @cache
@@ -99,17 +107,43 @@ def pointer(path: Iterable[str | int]) -> str:
     return "/" + "/".join(str(part).replace("~", "~0").replace("/", "~1") for part in path)
 
 
-def _said(fault: ValidationError) -> str:
+def _said(fault: ValidationError, schema: Any) -> str:
     rule: Mapping[str, Any] = fault.schema if isinstance(fault.schema, Mapping) else {}
     if fault.validator == "additionalProperties" and isinstance(fault.instance, dict):
-        known = sorted(rule.get("properties", {}))
-        unknown = sorted(set(fault.instance) - set(known))
-        return f"unknown key {', '.join(map(repr, unknown))}; the keys here are {', '.join(known)}"
-    said = fault.message
+        known, patterns = sorted(rule.get("properties", {})), rule.get("patternProperties", {})
+        unknown = sorted(
+            key
+            for key in fault.instance
+            if key not in known and not any(re.search(pattern, key) for pattern in patterns)
+        )
+        return f"unknown key {', '.join(map(repr, unknown))}; the keys here are {', '.join((*known, *patterns))}"
+    # jsonschema quotes the whole instance; a payload or a key could be in it.
+    said = fault.message.replace(repr(fault.instance), _shown(fault, schema))
     remedy = rule.get("description")
-    if len(said) > _MAX_SHOWN_CHARS:  # jsonschema quotes the whole instance; a payload or a key could be in it
+    if len(said) > _MAX_SHOWN_CHARS:
         said = f"does not satisfy {fault.validator}: {json.dumps(fault.validator_value)[:_MAX_SHOWN_CHARS]}"
     return f"{said} ({remedy})" if remedy and fault.validator not in ("minimum", "maximum", "type") else said
+
+
+def _shown(fault: ValidationError, schema: Any) -> str:
+    """Return how a message may quote the faulty value: a secret not at all, a list or an object not by its content."""
+    if _is_secret(fault, schema):
+        return "***"
+    if fault.instance and isinstance(fault.instance, (dict, list)):
+        return "an object" if isinstance(fault.instance, dict) else "a list"
+    return repr(fault.instance)
+
+
+def _is_secret(fault: ValidationError, schema: Any) -> bool:
+    """Tell whether the value stands at or below what its schema marks `writeOnly`; the name of a key is no secret."""
+    if "propertyNames" in fault.absolute_schema_path:
+        return False
+    rule = schema
+    for step in fault.absolute_schema_path:
+        if isinstance(rule, Mapping) and (rule.get("writeOnly") is True or step not in rule):
+            break  # a step that is not there leads through a $ref; behind those nothing is marked
+        rule = rule[step]
+    return isinstance(rule, Mapping) and rule.get("writeOnly") is True
 
 
 def _no_duplicates(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
@@ -119,6 +153,13 @@ def _no_duplicates(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
             raise ValueError(f"the key {key!r} stands twice in one object")
         seen[key] = value
     return seen
+
+
+def _finite_float(text: str) -> float:
+    number = float(text)
+    if math.isinf(number):
+        raise ValueError(f"{text[:20]} is too large a number")
+    return number
 
 
 def _no_constant(name: str) -> Any:

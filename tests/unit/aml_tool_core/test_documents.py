@@ -1,0 +1,76 @@
+"""Documents that cannot be used are named with their place, and never with a secret that stands in them."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+from aml_tool_core import InputError
+from aml_tool_core.documents import parse_json, read_yaml, validate
+
+SECRET = "s3cr3t"
+
+
+def target(**settings: Any) -> dict[str, Any]:
+    return {"version": "1.0", "deployment_settings": settings}
+
+
+@pytest.mark.parametrize(
+    ("document", "schema", "says"),
+    [
+        (target(identity_access_token=[SECRET]), "deployment_settings", "/identity_access_token: *** is not of type"),
+        (target(scoring_headers=[SECRET]), "deployment_settings", "/scoring_headers: *** is not of type 'object'"),
+        (target(scoring_headers=f"Key {SECRET}"), "deployment_settings", "/scoring_headers: *** is not of type"),
+        (target(scoring_headers={"x-key": f"{SECRET}\n"}), "deployment_settings", "/x-key: *** does not match"),
+        (target(scoring_uri=f"ftp://me:{SECRET}@host"), "deployment_settings", "/scoring_uri: *** does not match"),
+        ({"version": "1.0", "deployment_settings": [SECRET]}, "deployment_settings", "a list is not of type 'object'"),
+        (
+            {"version": "1.0", "profiler_config": {"payload": {"data": SECRET}}},
+            "wrk_profiler_config",
+            "/profiler_config/payload: *** is not of type 'string'",
+        ),
+    ],
+)
+def test_a_faulty_secret_is_not_quoted(document: Any, schema: str, says: str) -> None:
+    with pytest.raises(InputError) as refusal:
+        validate(document, schema, "file.json")
+    assert says in str(refusal.value)
+    assert SECRET not in str(refusal.value)
+
+
+def test_a_faulty_header_name_is_quoted() -> None:
+    with pytest.raises(InputError, match="'my key' does not match"):
+        validate(target(scoring_headers={"my key": SECRET}), "deployment_settings", "file.json")
+
+
+def test_keys_that_a_pattern_knows_are_not_called_unknown() -> None:
+    document = {"version": "1.0", "profiler_config": {"sla": {"latency_ms_99": 5, "latency_99": 5}}}
+    with pytest.raises(InputError, match=r"/sla: unknown key 'latency_99'; the keys here are .*latency_ms"):
+        validate(document, "wrk_profiler_config", "file.json")
+
+
+@pytest.mark.parametrize("text", ["1e999", "-1e999", "[1.0, 2e400]"])
+def test_a_number_that_overflows_is_refused(text: str) -> None:
+    with pytest.raises(InputError, match=r"file\.json: not JSON: .* is too large a number"):
+        parse_json(text, "file.json")
+
+
+@pytest.mark.parametrize(
+    ("text", "says"),
+    [
+        ("at: 2024-13-45", "month must be in 1..12"),
+        ("count: !!int many", "invalid literal for int"),
+        ("flag: !!bool perhaps", "perhaps"),
+        ("[" * 5000, "nested too deeply"),
+        ("bell: \x07", "special characters are not allowed"),
+        ("a: [", "line 1, column 5: not YAML: "),
+    ],
+)
+def test_yaml_that_cannot_be_read_is_an_input_error(tmp_path: Path, text: str, says: str) -> None:
+    path = tmp_path / "endpoint.yml"
+    path.write_text(text)
+    with pytest.raises(InputError) as refusal:
+        read_yaml(path)
+    assert str(refusal.value).startswith(f"{path}: ")
+    assert says in str(refusal.value)
