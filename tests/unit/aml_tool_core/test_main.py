@@ -82,6 +82,9 @@ def test_a_bad_document_is_one_line_and_exit_2(
         (["--config_path", ""], "--config_path: the path is empty"),
         (["--config_path", "/"], "is a folder, a file is needed"),
         (["--config_path", "CONFIG", "--folder", "CONFIG"], "is a file, a folder is needed"),
+        (["--config_path", "CONFIG/below"], "below: no such file or folder"),
+        (["--config_path", "/dev/null"], "/dev/null: is a pipe or a device, a file is needed"),
+        (["--config_path", "a" * 300], "cannot be read: File name too long"),
         (["--config_path", "CONFIG", "--really", "perhaps"], "'perhaps' is not a boolean; give True or False"),
         (["--config_path", "CONFIG", "--unknown", "x"], "unrecognized arguments: --unknown x"),
         (["--config", "CONFIG"], "required: --config_path"),
@@ -90,7 +93,7 @@ def test_a_bad_document_is_one_line_and_exit_2(
 def test_bad_flags_are_one_line_and_exit_2(
     config: Path, capsys: pytest.CaptureFixture[str], argv: list[str], says: str
 ) -> None:
-    assert outcome(tool(), [str(config) if part == "CONFIG" else part for part in argv]) == 2
+    assert outcome(tool(), [part.replace("CONFIG", str(config)) for part in argv]) == 2
     (line,) = capsys.readouterr().err.splitlines()
     assert says in line
 
@@ -157,6 +160,26 @@ def test_a_signal_ends_children_and_leaves_no_partial_output(tmp_path: Path, sig
     while any(map(alive, pids)) and time.monotonic() < deadline:
         time.sleep(0.05)
     assert not any(map(alive, pids))
+
+
+def test_a_signal_after_the_outcome_changes_nothing() -> None:
+    script = textwrap.dedent("""
+        import atexit, time
+        from aml_tool_core import Tool, main
+
+        def run(job):
+            atexit.register(lambda: (print("ending", flush=True), time.sleep(1)))
+
+        main(Tool("aml_example", "1", "x", (), run))
+    """)
+    process = subprocess.Popen(
+        [sys.executable, "-c", script], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
+    )
+    assert process.stdout is not None
+    assert process.stdout.readline() == "ending\n"
+    process.send_signal(signal.SIGINT)
+    _, said = process.communicate(timeout=30)
+    assert (process.returncode, said) == (0, "")
 
 
 def alive(pid: int) -> bool:

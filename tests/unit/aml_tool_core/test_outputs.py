@@ -1,11 +1,15 @@
 from __future__ import annotations
 
+import errno
 import json
+import os
+import signal
 import stat
 from pathlib import Path
+from typing import Any
 
 import pytest
-from aml_tool_core import ToolError, logs, outputs
+from aml_tool_core import Interrupted, ToolError, logs, outputs
 from aml_tool_core.documents import pointer
 
 
@@ -48,6 +52,42 @@ def test_a_place_that_cannot_be_written_says_so(tmp_path: Path) -> None:
     (tmp_path / "file").write_text("x")
     with pytest.raises(ToolError, match="cannot be made"):
         outputs.write_text(tmp_path / "file" / "x", "x")
+
+
+@pytest.mark.parametrize("atomic", [outputs.atomic_file, outputs.atomic_folder])
+def test_a_folder_that_takes_nothing_new_says_so(atomic: Any, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    """The file system's refusal is simulated, because root may write everywhere."""
+
+    def refuse(**_: Any) -> Any:
+        raise PermissionError(errno.EACCES, "Permission denied")
+
+    monkeypatch.setattr(outputs.tempfile, "mkstemp", refuse)
+    monkeypatch.setattr(outputs.tempfile, "mkdtemp", refuse)
+    with (
+        pytest.raises(ToolError, match=r"report\.json: cannot be written: Permission denied"),
+        atomic(tmp_path / "report.json"),
+    ):
+        pytest.fail("there is nothing to write to")
+
+
+def test_a_former_folder_stands_again_when_the_new_one_cannot_be_moved(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    target = tmp_path / "models"
+    with outputs.atomic_folder(target) as folder:
+        (folder / "first").write_text("first")
+    move = os.replace
+
+    def interrupted_second_move(source: Path, destination: Path) -> None:
+        if destination == target and (source / "second").exists():
+            raise Interrupted(signal.SIGINT)
+        move(source, destination)
+
+    monkeypatch.setattr(outputs.os, "replace", interrupted_second_move)
+    with pytest.raises(Interrupted), outputs.atomic_folder(target) as folder:
+        (folder / "second").write_text("second")
+    assert [entry.name for entry in target.iterdir()] == ["first"]
+    assert [entry.name for entry in tmp_path.iterdir()] == ["models"]
 
 
 def test_secrets_are_hidden() -> None:

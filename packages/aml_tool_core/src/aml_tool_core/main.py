@@ -7,6 +7,7 @@ import logging
 import math
 import os
 import signal
+import stat
 import sys
 import traceback
 from collections.abc import Callable, Sequence
@@ -37,14 +38,18 @@ def outcome(tool: Tool, argv: Sequence[str]) -> int:
 def finish(name: str, action: Callable[[], None]) -> NoReturn:
     """Do what a program of another shape than `Tool` (one with subcommands) is for, and exit by the same convention."""
     _stop_on_signals(name)
-    sys.exit(guarded(name, action))
+    code = guarded(name, action)
+    # The outcome stands: a signal during the interpreter's own end would change the exit code and print a traceback.
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    signal.signal(signal.SIGTERM, signal.SIG_IGN)
+    sys.exit(code)
 
 
 def guarded(name: str, action: Callable[[], None]) -> int:
     """Do something and return its exit code; the reason for any but 0 is on stderr, after the program's name."""
-    logs.configure()
-    logs.logger(name)
     try:
+        logs.configure()
+        logs.logger(name)
         action()
     except CriteriaMissed as missed:
         for criterion in missed.criteria:
@@ -103,17 +108,26 @@ def _checked(flag: Flag, value: Any) -> Any:
     if value == "":
         raise InputError(f"{flag.name}: the path is empty; give {flag.kind.value} or leave the flag out")
     path = Path(value)
-    if flag.kind is Kind.OUTPUT_FOLDER:
-        if path.exists() and not path.is_dir():
-            raise InputError(f"{flag.name}: {path}: is a file, a folder is needed")
-        return path
-    if not path.exists():
+    found = _kind_of(flag, path)
+    if found is None and flag.kind is not Kind.OUTPUT_FOLDER:
         raise InputError(f"{flag.name}: {path}: no such file or folder")
-    if flag.kind is Kind.FILE and not path.is_file():
-        raise InputError(f"{flag.name}: {path}: is a folder, a file is needed")
-    if flag.kind is Kind.FOLDER and not path.is_dir():
-        raise InputError(f"{flag.name}: {path}: is a file, a folder is needed")
+    wanted = {Kind.FILE: "a file", Kind.FOLDER: "a folder", Kind.OUTPUT_FOLDER: "a folder"}.get(flag.kind, found)
+    if found is not None and found != wanted:
+        raise InputError(f"{flag.name}: {path}: is {found}, {wanted} is needed")
     return path
+
+
+def _kind_of(flag: Flag, path: Path) -> str | None:
+    """Say what is there; None for nothing. A pipe is refused as a file: documents may be read more than once."""
+    try:
+        mode = path.stat().st_mode
+    except (FileNotFoundError, NotADirectoryError):
+        return None
+    except OSError as error:
+        raise InputError(f"{flag.name}: {path}: cannot be read: {error.strerror}") from None
+    if stat.S_ISREG(mode):
+        return "a file"
+    return "a folder" if stat.S_ISDIR(mode) else "a pipe or a device"
 
 
 def _seconds(flag: Flag, value: Any) -> float:

@@ -21,38 +21,57 @@ DEFAULT_FOLDER = Path("outputs")  # AzureML uploads ./outputs of a job by itself
 def atomic_file(path: Path) -> Iterator[Path]:
     """Yield a temporary path beside `path`; on success it is moved there, otherwise it is removed."""
     make_folder(path.parent)
-    handle, name = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
-    os.close(handle)
-    temporary = Path(name)
-    try:
-        yield temporary
-        umask = os.umask(0)
-        os.umask(umask)
-        temporary.chmod(0o666 & ~umask)  # mkstemp's 0600 would keep the job's uploader out
-        os.replace(temporary, path)
-    except OSError as error:
-        raise ToolError(f"{path}: cannot be written: {error.strerror}; free space or choose another folder") from error
-    finally:
-        temporary.unlink(missing_ok=True)
+    with _refusal_told(path):
+        handle, name = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
+        os.close(handle)
+        temporary = Path(name)
+        try:
+            yield temporary
+            umask = os.umask(0)
+            os.umask(umask)
+            temporary.chmod(0o666 & ~umask)  # mkstemp's 0600 would keep the job's uploader out
+            os.replace(temporary, path)
+        finally:
+            temporary.unlink(missing_ok=True)
 
 
 @contextmanager
 def atomic_folder(path: Path) -> Iterator[Path]:
     """Yield a temporary folder beside `path`; on success it replaces `path`, otherwise it is removed."""
     make_folder(path.parent)
-    temporary = Path(tempfile.mkdtemp(dir=path.parent, prefix=f".{path.name}."))
+    with _refusal_told(path):
+        temporary = Path(tempfile.mkdtemp(dir=path.parent, prefix=f".{path.name}."))
+        try:
+            yield temporary
+            temporary.chmod(0o755)
+            _swap_in(temporary, path)
+        finally:
+            shutil.rmtree(temporary, ignore_errors=True)  # gone already when it was moved
+
+
+def _swap_in(folder: Path, path: Path) -> None:
+    """Move a folder to `path`. What stood there goes, but only then: interrupted or refused, it stands there again."""
+    retired = Path(tempfile.mkdtemp(dir=path.parent, prefix=f".{path.name}.old.")) / path.name
     try:
-        yield temporary
-        temporary.chmod(0o755)
-        retired = None
         if path.exists():
-            retired = Path(tempfile.mkdtemp(dir=path.parent, prefix=f".{path.name}.old.")) / path.name
             os.replace(path, retired)
-        os.replace(temporary, path)
-        if retired is not None:
-            shutil.rmtree(retired.parent)
+        os.replace(folder, path)
+    except BaseException:
+        if retired.exists() and not path.exists():
+            os.replace(retired, path)
+        raise
     finally:
-        shutil.rmtree(temporary, ignore_errors=True)  # gone already when it was moved
+        shutil.rmtree(retired.parent)
+
+
+@contextmanager
+def _refusal_told(path: Path) -> Iterator[None]:
+    try:
+        yield
+    except OSError as error:
+        raise ToolError(
+            f"{path}: cannot be written: {error.strerror or error}; free space or choose another folder"
+        ) from error
 
 
 def write_json(path: Path, document: Any, schema: str | None = None) -> None:
