@@ -111,6 +111,18 @@ def test_bad_flags(changes: dict[str, str | None], says: str, folder: Path) -> N
         ("deployment.yml", "name: blue\n", "", "deployment.yml: /name: is missing"),
         ("deployment.yml", "code: code", "code: cod", "deployment.yml: line 4, column 28: /code_configuration/code: "),
         ("deployment.yml", "_count: 1", "_count: one", "deployment.yml: /instance_count: Not a valid integer"),
+        (
+            "deployment.yml",
+            "model: {",
+            "model: 7 #{",
+            "line 3, column 8: /model: a mapping, or the name of an asset is ",
+        ),
+        (
+            "deployment.yml",
+            "code_configuration: {",
+            "code_configuration: [] #{",
+            "/code_configuration: a mapping is need",
+        ),
         ("code/score.py", "pass", "pas s", "score.py: line 1: not Python: "),
     ],
 )

@@ -36,6 +36,16 @@ def test_every_option_has_its_variable() -> None:
     }
 
 
+def test_whole_numbers_with_a_point_are_written_without_it() -> None:
+    options = {"execution_mode": 0.0, "graph_optimization_level": 99.0, "intra_op_num_threads": 2.0}
+    assert variables(parameters(session_options=options)) == {
+        "EXECUTION_MODE": "ExecutionMode.ORT_SEQUENTIAL",
+        "EXECUTION_PROVIDER": "OpenVINOExecutionProvider",
+        "GRAPH_OPTIMIZATION_LEVEL": "99",
+        "INTRA_OP_NUM_THREADS": "2",
+    }
+
+
 def test_parallel_execution() -> None:
     assert (
         variables(parameters(session_options={"execution_mode": 1}))["EXECUTION_MODE"] == "ExecutionMode.ORT_PARALLEL"

@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+import yaml
 from aml_tool_core import documents
 from aml_tool_core.azure import cloud, sdk_output
 from aml_tool_core.errors import InputError
@@ -65,6 +66,7 @@ def read(endpoint_yaml: Path, deployment_yaml: Path, folders: Mapping[str, Path 
         node = deployment_file.node("endpoint_name")
         assert node is not None
         deployment_file.fault(node, f"/endpoint_name: {named!r}, but {endpoint_yaml} names the endpoint {name!r}")
+    _check_shape(deployment_file)
     _check_disk(deployment_file)
     cloud.current()  # reading YAML makes the SDK read the cloud metadata, over and over, with no bound on the time
 
@@ -77,6 +79,16 @@ def read(endpoint_yaml: Path, deployment_yaml: Path, folders: Mapping[str, Path 
     traffic, mirror_traffic = dict(endpoint.traffic or {}), dict(endpoint.mirror_traffic or {})
     endpoint.traffic, endpoint.mirror_traffic = {}, {}
     return Definition(endpoint, deployment, traffic, mirror_traffic, endpoint_yaml)
+
+
+def _check_shape(file: YamlFile) -> None:
+    """Refuse values on which azure-ai-ml fails with an error of Python's instead of one about the file."""
+    for key, may_be_text in (("model", True), ("environment", True), ("code_configuration", False)):
+        node = file.node(key)
+        fits = node is None or isinstance(node, yaml.MappingNode) or (may_be_text and file.string(key))
+        if node is not None and not fits:
+            wanted = "a mapping, or the name of an asset" if may_be_text else "a mapping"
+            file.fault(node, f"/{key}: {wanted} is needed")
 
 
 def _check_disk(file: YamlFile) -> None:

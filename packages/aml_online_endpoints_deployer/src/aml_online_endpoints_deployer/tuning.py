@@ -22,7 +22,8 @@ _CHUNK_BYTES = 1 << 20
 def variables(parameters: Mapping[str, Any]) -> dict[str, str]:
     """Return the environment variables for normalized optimized parameters; what the search left alone has none."""
     options = parameters["session_options"]
-    found = {name: str(options[key]) for name, key in _OPTIONS.items() if options.get(key) is not None}
+    # int(): to JSON Schema 2.0 is an integer too, and a scoring script's int("2.0") fails.
+    found = {name: str(int(options[key])) for name, key in _OPTIONS.items() if options.get(key) is not None}
     mode = options.get("execution_mode")
     if mode is not None:
         found["EXECUTION_MODE"] = _EXECUTION_MODES[mode]

@@ -120,8 +120,14 @@ def _scalars(node: yaml.Node, seen: set[int] | None = None) -> Iterator[yaml.Sca
             yield from _scalars(item, seen)
 
 
-def _refuse_duplicates(file: YamlFile, node: yaml.Node) -> None:
-    """YAML forbids a key to stand twice (1.2, section 3.2.1.3); PyYAML takes the last in silence."""
+def _refuse_duplicates(file: YamlFile, node: yaml.Node, around: tuple[int, ...] = ()) -> None:
+    """Refuse a key that stands twice and an alias of what it stands in; `around` are the nodes about this one.
+
+    YAML forbids the former (1.2, section 3.2.1.3), but PyYAML takes the last in silence; the latter has no end.
+    """
+    if id(node) in around:
+        file.fault(node, "holds an alias of itself")
+    around = (*around, id(node))
     if isinstance(node, yaml.MappingNode):
         seen: set[str] = set()
         for key, value in node.value:
@@ -129,7 +135,7 @@ def _refuse_duplicates(file: YamlFile, node: yaml.Node) -> None:
                 if key.value in seen:
                     file.fault(key, f"the key {key.value!r} stands twice in one mapping")
                 seen.add(key.value)
-            _refuse_duplicates(file, value)
+            _refuse_duplicates(file, value, around)
     elif isinstance(node, yaml.SequenceNode):
         for item in node.value:
-            _refuse_duplicates(file, item)
+            _refuse_duplicates(file, item, around)
