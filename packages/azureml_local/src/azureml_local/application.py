@@ -12,17 +12,21 @@ from starlette.responses import Response
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from azureml_local import tokens
-from azureml_local.exceptions import AzureError, DeploymentError, ResourceNotFoundError, UnauthorizedError
+from azureml_local.cloud import DISCOVERY_PATH, METADATA_PATH
+from azureml_local.exceptions import AzureError, DeploymentError, JobError, ResourceNotFoundError, UnauthorizedError
 from azureml_local.plane import Plane
 from azureml_local.responses import (
     assets,
+    computes,
     datastores,
     identity,
+    jobs,
     metadata,
     metrics,
     online_deployments,
     online_endpoints,
     operations,
+    run_history,
     vm_sizes,
     workspaces,
 )
@@ -37,14 +41,21 @@ ARM_ROUTES = [
     *assets.ROUTES,
     *online_endpoints.ROUTES,
     *online_deployments.ROUTES,
+    *computes.ROUTES,
+    *jobs.ROUTES,
+    *run_history.ROUTES,
     *operations.ROUTES,
     *vm_sizes.ROUTES,
     *metrics.ROUTES,
 ]
 
 
+# What says where tokens come from and where to ask; Azure serves these without a token, too.
+PUBLIC_PATHS = (METADATA_PATH, DISCOVERY_PATH)
+
+
 class BearerToken:
-    """ASGI middleware: a valid token, save for the metadata that say where tokens come from."""
+    """ASGI middleware: a valid token, save for the public paths."""
 
     def __init__(self, app: ASGIApp, plane: Plane) -> None:
         self._app = app
@@ -52,7 +63,7 @@ class BearerToken:
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Pass the request on, or answer 401."""
-        if scope["type"] == "http" and scope["path"] != metadata.METADATA_PATH:
+        if scope["type"] == "http" and scope["path"] not in PUBLIC_PATHS:
             try:
                 authorization = Request(scope).headers.get("authorization")
                 tokens.verify(self._plane.secrets.signing_key, authorization, self._plane.settings.arm_url)
@@ -91,6 +102,12 @@ async def _deployment_error(request: Request, error: Exception) -> Response:
     return error_response(AzureError(error.message, error.code))
 
 
+async def _job_error(request: Request, error: Exception) -> Response:
+    if not isinstance(error, JobError):
+        raise error
+    return error_response(AzureError(error.message, error.code))
+
+
 async def _http_error(request: Request, error: Exception) -> Response:
     if not isinstance(error, HTTPException):
         raise error
@@ -117,6 +134,7 @@ def arm_application(plane: Plane) -> Starlette:
         exception_handlers={
             AzureError: _azure_error,
             DeploymentError: _deployment_error,
+            JobError: _job_error,
             HTTPException: _http_error,
             Exception: _defect,
         },

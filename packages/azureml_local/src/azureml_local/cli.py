@@ -12,12 +12,13 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
 from azureml_local import __version__
 from azureml_local.certificates import ensure_tls, write_bundle
+from azureml_local.cloud import IDENTITY_PATH, client_environment
 from azureml_local.exceptions import PlaneError
 from azureml_local.files import tail_lines, write_atomic
 from azureml_local.home import (
@@ -32,8 +33,6 @@ from azureml_local.home import (
 from azureml_local.models.resource_ids import workspace_id
 from azureml_local.models.store import Store
 from azureml_local.processes import ProcessIdentity, find_owned, is_alive, recorded, send, stop_all
-from azureml_local.responses.identity import IDENTITY_PATH
-from azureml_local.responses.metadata import CLOUD_NAME, METADATA_API_VERSION, METADATA_PATH
 from azureml_local.runtime.azurite import AZURITE_VARIABLE, find_azurite, install_azurite
 from azureml_local.runtime.gateway import find_haproxy
 
@@ -315,27 +314,6 @@ def run_env(home: Home, arguments: argparse.Namespace) -> int:
         quoted = value.replace("'", "'\\''")
         print(f"export {name}='{quoted}'")
     return 0
-
-
-def client_environment(home: Home, settings: Settings, environ: Mapping[str, str]) -> dict[str, str]:
-    """Return the variables with which the unmodified SDKs find the plane."""
-    variables = {
-        "ARM_CLOUD_METADATA_URL": f"{settings.arm_url}{METADATA_PATH}?api-version={METADATA_API_VERSION}",
-        "AZUREML_CURRENT_CLOUD": CLOUD_NAME,
-        "REQUESTS_CA_BUNDLE": str(home.bundle_path),
-        "SSL_CERT_FILE": str(home.bundle_path),
-        "MSI_ENDPOINT": f"http://127.0.0.1:{settings.identity_port}{IDENTITY_PATH}",
-        "MSI_SECRET": load_secrets(home).identity_secret,
-        "AZUREML_ARM_SUBSCRIPTION": settings.subscription_id,
-        "AZUREML_ARM_RESOURCEGROUP": settings.resource_group,
-        "AZUREML_ARM_WORKSPACE_NAME": settings.workspace_name,
-    }
-    for name in ("NO_PROXY", "no_proxy"):
-        proxied = any(environ.get(proxy) for proxy in ("HTTP_PROXY", "HTTPS_PROXY", "http_proxy", "https_proxy"))
-        hosts = [host for host in environ.get(name, "").split(",") if host]
-        if proxied and "*" not in hosts:
-            variables[name] = ",".join([*hosts, *(host for host in ("127.0.0.1", "localhost") if host not in hosts)])
-    return variables
 
 
 # What the commands share

@@ -53,5 +53,14 @@ class DeploymentError(Exception):
         self.message = message
 
 
+class JobError(Exception):
+    """A job failed: the code and message that its run will show."""
+
+    def __init__(self, code: str, message: str) -> None:
+        super().__init__(message)
+        self.code = code
+        self.message = message
+
+
 class PlaneError(Exception):
     """The control plane cannot do what its command line asks; the message is one line with its remedy."""

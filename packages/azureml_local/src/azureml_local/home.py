@@ -78,6 +78,10 @@ class Home:
         return self.root / "deployments"
 
     @property
+    def jobs_dir(self) -> Path:
+        return self.root / "jobs"
+
+    @property
     def run_dir(self) -> Path:
         return self.root / "run"
 
@@ -118,6 +122,7 @@ class Home:
             self.logs_dir,
             self.blobs_dir,
             self.deployments_dir,
+            self.jobs_dir,
             self.run_dir,
             self.gateway_dir,
             self.socket_dir,

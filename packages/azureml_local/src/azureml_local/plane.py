@@ -18,9 +18,13 @@ from azureml_local.models.resource_ids import endpoint_id, workspace_id
 from azureml_local.models.store import Operation, Resource, Store
 from azureml_local.runtime.blobs import Blobs
 from azureml_local.runtime.children import Children
+from azureml_local.runtime.command_jobs import CommandJobs
+from azureml_local.runtime.containers import Engine
 from azureml_local.runtime.gateway import Gateway
 from azureml_local.runtime.haproxy_config import EndpointRoutes, Route, milliseconds
 from azureml_local.runtime.instances import Fleet
+from azureml_local.runtime.job_files import JobFiles
+from azureml_local.runtime.jobs import Jobs
 from azureml_local.runtime.rollout import Rollouts
 from azureml_local.telemetry.series import MetricStore
 
@@ -59,6 +63,10 @@ class Plane:
             home.environments_dir(os.environ),
             self.apply_gateway,
         )
+        engine = Engine(settings.home_id, children)
+        files = JobFiles(store, blobs, self.workspace_id)
+        commands = CommandJobs(home, settings, self.workspace_id, store, files, engine)
+        self.jobs = Jobs(store, files, commands, self.workspace_id)
         self._tasks: dict[str, asyncio.Task[None]] = {}
         self._background: set[asyncio.Task[None]] = set()
         self._stopping = False
@@ -100,6 +108,10 @@ class Plane:
         self._run(operation)
         return operation
 
+    def cancel_job(self, job: Resource) -> Operation:
+        """Cancel a job."""
+        return self._begin("cancel-job", job.id)
+
     def _begin(self, verb: str, resource_id: str) -> Operation:
         operation = self.store.start_operation(verb, resource_id)
         self._run(operation)
@@ -111,6 +123,7 @@ class Plane:
             "deployment": self._do_deployment,
             "delete-endpoint": self._do_delete_endpoint,
             "delete-deployment": self._do_delete_deployment,
+            "cancel-job": self._do_cancel_job,
         }
         self._tasks[operation.id] = asyncio.create_task(self._attend(operation, work[operation.verb]))
 
@@ -131,7 +144,7 @@ class Plane:
         finally:
             self._tasks.pop(operation.id, None)
         resource = self.store.find(operation.resource_id)
-        if resource is not None and not operation.verb.startswith("delete-"):
+        if resource is not None and operation.verb in ("endpoint", "deployment"):
             resource.properties["provisioningState"] = "Failed" if error else "Succeeded"
         self.store.end_operation(operation, error)
 
@@ -167,6 +180,9 @@ class Plane:
             await self.deployments.remove(deployment.id)
         self.store.remove(operation.resource_id)
         await self.apply_gateway()
+
+    async def _do_cancel_job(self, operation: Operation) -> None:
+        await self.jobs.cancel(self.store.get(operation.resource_id))
 
     async def _cancel_others(self, operation: Operation) -> None:
         """Cancel what still works on the resource, or below it, that is about to go."""
@@ -260,6 +276,7 @@ class Plane:
             for deployment in self.deployments_of(endpoint.id)
             if "serving" in deployment.internal and deployment.provisioning_state != "Deleting"
         ]
+        await self.jobs.restore()
         await asyncio.gather(*(self._restore_deployment(deployment) for deployment in serving))
         for operation in self.store.operations_in_progress():
             if self.store.find(operation.resource_id) is None:
@@ -288,7 +305,7 @@ class Plane:
         for task in tasks:
             task.cancel()
         await asyncio.gather(*tasks, return_exceptions=True)
-        await self.deployments.stop()
+        await asyncio.gather(self.jobs.stop(), self.deployments.stop())
 
     def endpoint_id(self, name: str) -> str:
         """Return the id of the endpoint of this name."""

@@ -24,7 +24,7 @@ from azureml_local.models.store import Store
 from azureml_local.plane import Plane
 from azureml_local.processes import ProcessTable, identify
 from azureml_local.runtime.azurite import DATASTORE_ACCOUNT, start_azurite
-from azureml_local.runtime.blobs import DATASTORE_CONTAINER, Blobs
+from azureml_local.runtime.blobs import DATASTORE_CONTAINERS, Blobs
 from azureml_local.runtime.children import Child, Children
 from azureml_local.runtime.gateway import Gateway
 from azureml_local.runtime.haproxy_config import GatewayFiles
@@ -106,7 +106,8 @@ async def _start(
     stack.push_async_callback(gateway.stop)
     # Each takes about half a second of its own; together, half a second.
     await asyncio.gather(blob_service.start(), gateway.start())
-    await asyncio.to_thread(blobs.make_container, DATASTORE_ACCOUNT, DATASTORE_CONTAINER)
+    for container in DATASTORE_CONTAINERS.values():
+        await asyncio.to_thread(blobs.make_container, DATASTORE_ACCOUNT, container)
 
     await _serve(identity_application(plane), settings.identity_port, None, stack)
     await _serve(arm_application(plane), settings.arm_port, tls, stack)

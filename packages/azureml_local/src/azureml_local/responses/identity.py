@@ -9,9 +9,8 @@ from starlette.responses import JSONResponse
 from starlette.routing import Route
 
 from azureml_local import tokens
+from azureml_local.cloud import IDENTITY_PATH
 from azureml_local.responses.envelope import plane_of
-
-IDENTITY_PATH = "/MSI/auth"
 
 
 async def get_token(request: Request) -> JSONResponse:

@@ -6,13 +6,8 @@ from starlette.requests import Request
 from starlette.responses import JSONResponse
 from starlette.routing import Route
 
+from azureml_local.cloud import CLOUD_NAME, METADATA_PATH, STORAGE_SUFFIX
 from azureml_local.responses.envelope import plane_of
-
-CLOUD_NAME = "LocalCloud"
-METADATA_PATH = "/metadata/endpoints"
-METADATA_API_VERSION = "2019-05-01"
-# The blob suffix; see runtime/azurite.py for how the blobs' host name comes out of it.
-STORAGE_SUFFIX = "local"
 
 
 async def get_metadata(request: Request) -> JSONResponse:

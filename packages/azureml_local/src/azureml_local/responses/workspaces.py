@@ -8,6 +8,7 @@ from starlette.requests import Request
 from starlette.responses import JSONResponse
 from starlette.routing import Route
 
+from azureml_local.cloud import DISCOVERY_PATH
 from azureml_local.models.resource_ids import WORKSPACE_TYPE
 from azureml_local.responses.envelope import workspace_of
 from azureml_local.responses.paths import WORKSPACE
@@ -36,7 +37,7 @@ async def get_workspace(request: Request) -> JSONResponse:
                 "workspaceId": unique,
                 "friendlyName": settings.workspace_name,
                 "provisioningState": "Succeeded",
-                "discoveryUrl": f"{settings.arm_url}/discovery",
+                "discoveryUrl": f"{settings.arm_url}{DISCOVERY_PATH}",
                 "mlFlowTrackingUri": f"azureml://127.0.0.1:{settings.arm_port}/mlflow/v1.0{plane.workspace_id}",
                 "storageAccount": f"{group}/providers/Microsoft.Storage/storageAccounts/{ACCOUNT}",
                 "publicNetworkAccess": "Enabled",

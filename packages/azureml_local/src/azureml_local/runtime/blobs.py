@@ -23,8 +23,14 @@ from azureml_local.runtime.azurite import ACCOUNT, DATASTORE_ACCOUNT
 # https://learn.microsoft.com/rest/api/storageservices/create-service-sas and .../create-account-sas
 SAS_VERSION = "2022-11-02"
 SAS_LIFETIME = dt.timedelta(hours=8)
-DATASTORE_CONTAINER = "azureml-blobstore"
-AZUREML_URI = re.compile(r"azureml://.*/datastores/(?P<datastore>[^/]+)/paths/(?P<path>.+)")
+# The two that every workspace has: for data, and for what jobs write into ./outputs and their logs.
+DATASTORE_CONTAINERS = {"workspaceblobstore": "azureml-blobstore", "workspaceartifactstore": "azureml"}
+# Up to the first a blob is put by one request; beyond, in blocks of the second. An append block holds 4 MiB at most:
+# https://learn.microsoft.com/rest/api/storageservices/append-block
+LARGEST_PUT_BYTES = 64 << 20
+BLOCK_BYTES = 32 << 20
+APPEND_BYTES = 4 << 20
+AZUREML_URI = re.compile(r"azureml://(?:.*/)?datastores/(?P<datastore>[^/]+)/paths/(?P<path>.+)")
 
 
 @dataclass(frozen=True)
@@ -44,7 +50,10 @@ def place_of(uri: str) -> BlobPlace:
     """Find out what a code's or model's URI names; raises DeploymentError."""
     match = AZUREML_URI.fullmatch(uri)
     if match:
-        return BlobPlace(DATASTORE_ACCOUNT, DATASTORE_CONTAINER, match["path"].strip("/"))
+        container = DATASTORE_CONTAINERS.get(match["datastore"].lower())
+        if container is None:
+            raise DeploymentError("DatastoreNotFound", f"{uri}: there is no datastore named {match['datastore']}")
+        return BlobPlace(DATASTORE_ACCOUNT, container, match["path"].strip("/"))
     account, _, rest = unquote(urlsplit(uri).path).strip("/").partition("/")
     container, _, path = rest.partition("/")
     if account not in (ACCOUNT, DATASTORE_ACCOUNT) or not container or not path:
@@ -74,7 +83,7 @@ def container_sas(key: str, account: str, container: str, permissions: str = "ra
 
 def account_sas(key: str, account: str) -> str:
     """Return an account SAS with which containers can be made."""
-    permissions, services, types, expiry = "rwlc", "b", "sco", _expiry()
+    permissions, services, types, expiry = "rwlac", "b", "sco", _expiry()
     signature = _sign(key, [account, permissions, services, types, "", expiry, "", "", SAS_VERSION, "", ""])
     fields = {"sp": permissions, "ss": services, "srt": types, "se": expiry, "sv": SAS_VERSION, "sig": signature}
     return urlencode(fields)
@@ -98,19 +107,92 @@ class Blobs:
                 "BlobServiceError", f"container {container}: {answer.status_code} {answer.text[:200]}"
             )
 
-    def sas(self, account: str, container: str) -> str:
+    def sas(self, account: str, container: str, permissions: str = "racwdl") -> str:
         """Return a container SAS to hand out."""
-        return container_sas(self._key, account, container)
+        return container_sas(self._key, account, container, permissions)
+
+    def readable_url(self, place: BlobPlace) -> str:
+        """Return a URL with which anybody can read a blob."""
+        return f"{self.root}/{place.account}/{place.container}/{quote(place.path)}?" + self.sas(
+            place.account, place.container, "r"
+        )
+
+    def exists(self, place: BlobPlace) -> bool:
+        """Say whether there is a blob, or a folder with blobs, of this name."""
+        return bool(self._names(place))
+
+    def upload(self, source: Path, place: BlobPlace) -> int:
+        """Upload a file, or a folder with all below it, to a place of that name; return the number of files.
+
+        Links are followed inside the folder alone: a container may have made them, and would have this machine's files.
+        """
+        if source.is_symlink():
+            return 0
+        if not source.is_dir():
+            self._put_file(source, place)
+            return 1
+        inside = source.resolve()
+        files = [path for path in sorted(source.rglob("*")) if path.is_file()]
+        files = [path for path in files if path.resolve().is_relative_to(inside)]
+        for path in files:
+            name = f"{place.path}/{path.relative_to(source).as_posix()}"
+            self._put_file(path, BlobPlace(place.account, place.container, name))
+        return len(files)
+
+    def _put_file(self, source: Path, place: BlobPlace) -> None:
+        size = source.stat().st_size
+        with source.open("rb") as stream:
+            if size <= LARGEST_PUT_BYTES:
+                self._put(place, stream.read(), {"x-ms-blob-type": "BlockBlob"})
+                return
+            ids: list[str] = []
+            while block := stream.read(BLOCK_BYTES):
+                ids.append(base64.b64encode(f"{len(ids):08d}".encode()).decode())
+                self._put(place, block, {}, {"comp": "block", "blockid": ids[-1]})
+        listed = "".join(f"<Latest>{entry}</Latest>" for entry in ids)
+        self._put(place, f"<BlockList>{listed}</BlockList>".encode(), {}, {"comp": "blocklist"})
+
+    def write(self, place: BlobPlace, content: bytes) -> None:
+        """Put a blob with this content."""
+        self._put(place, content, {"x-ms-blob-type": "BlockBlob"})
+
+    def begin_log(self, place: BlobPlace) -> None:
+        """Make an empty blob that lines can be appended to; what was there is gone."""
+        self._put(place, b"", {"x-ms-blob-type": "AppendBlob"})
+
+    def append(self, place: BlobPlace, content: bytes) -> None:
+        """Append to a blob that begin_log has made."""
+        for start in range(0, len(content), APPEND_BYTES):
+            self._put(place, content[start : start + APPEND_BYTES], {}, {"comp": "appendblock"})
+
+    def _put(
+        self, place: BlobPlace, content: bytes, headers: dict[str, str], query: dict[str, str] | None = None
+    ) -> None:
+        words = f"{urlencode(query)}&" if query else ""
+        url = f"{self.root}/{place.account}/{place.container}/{quote(place.path)}?{words}"
+        answer = self._client.put(
+            url + account_sas(self._key, place.account),
+            content=content,
+            headers={"x-ms-version": SAS_VERSION, **headers},
+        )
+        if answer.status_code != 201:
+            raise DeploymentError(
+                "BlobServiceError", f"{place.path}: {answer.status_code} {answer.text[:200]}".rstrip()
+            )
 
     def download(self, place: BlobPlace, folder: Path) -> int:
         """Download a blob, or a folder with all below it, to `folder`/NAME; return the number of files."""
+        return self.fetch(place, folder / place.name)
+
+    def fetch(self, place: BlobPlace, destination: Path) -> int:
+        """Download a blob, or all below a folder, as `destination`; return the number of files."""
         names = self._names(place)
         if not names:
             raise DeploymentError("BlobNotFound", f"{place.container}/{place.path}: there is nothing there")
         for name in names:
             relative = name[len(place.path) :].lstrip("/")
-            target = folder / place.name / relative if relative else folder / place.name
-            if not target.resolve().is_relative_to(folder.resolve()):
+            target = destination / relative if relative else destination
+            if not target.resolve().is_relative_to(destination.resolve()):
                 raise DeploymentError("InvalidBlobName", f"{name}: leads out of its folder")
             target.parent.mkdir(parents=True, exist_ok=True)
             url = f"{self.root}/{place.account}/{place.container}/{quote(name)}?{account_sas(self._key, place.account)}"

@@ -19,7 +19,7 @@ from azureml_local.exceptions import PlaneError
 from azureml_local.files import write_atomic
 from azureml_local.home import Home
 from azureml_local.runtime.children import Child, Children
-from azureml_local.runtime.haproxy_config import EndpointRoutes, GatewayFiles, render
+from azureml_local.runtime.haproxy_config import OWN_FRONTEND, EndpointRoutes, GatewayFiles, render
 from azureml_local.runtime.service import Service
 
 RELOAD_LIMIT_SEC = 15.0
@@ -106,7 +106,8 @@ class Gateway:
         wanted = f"description: generation-{self._generation}"
         deadline = asyncio.get_running_loop().time() + RELOAD_LIMIT_SEC
         while asyncio.get_running_loop().time() < deadline:
-            with contextlib.suppress(OSError):
+            # Before Python 3.11 asyncio's TimeoutError is no OSError.
+            with contextlib.suppress(OSError, asyncio.TimeoutError):
                 if wanted in (await self.ask("show info")).splitlines():
                     return
             await asyncio.sleep(0.02)
@@ -130,7 +131,7 @@ class Gateway:
         return {
             row["pxname"]: (int(row["scur"]), int(row["conn_tot"] or 0), int(row["bin"]) + int(row["bout"]))
             for row in rows
-            if row["pxname"] != "health"
+            if row["pxname"] != OWN_FRONTEND
         }
 
     def old_workers(self) -> int:

@@ -10,6 +10,8 @@ from pathlib import Path
 
 from azureml_local import tokens
 
+# The gateway's own; no endpoint can have this name, for the underscore.
+OWN_FRONTEND = "_health"
 # What HAProxy takes as a proxy's name; endpoint and deployment names are a subset of it.
 SAFE_NAME = re.compile(r"[A-Za-z0-9-]+")
 
@@ -109,7 +111,7 @@ defaults
     }
 
 # HAProxy refuses to start without a proxy, and there may be no endpoint yet.
-frontend health
+frontend {OWN_FRONTEND}
     bind unix@{files.admin_socket}.health mode 600
     no log
     http-request return status 200 content-type text/plain string ok

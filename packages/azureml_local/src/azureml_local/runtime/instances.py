@@ -194,7 +194,7 @@ class Fleet:
                 # The gateway first: a server that is alive but stuck takes its time to end.
                 instance.ready = False
                 await self._changed()
-            except (DeploymentError, PlaneError) as error:
+            except (DeploymentError, PlaneError, OSError) as error:
                 LOGGER.error("%s/%s: %s: %s", self.spec.endpoint_name, self.spec.name, instance.name, error)
             await instance.stop()
             pause_sec = next_pause_sec(pause_sec, time.monotonic() - started)

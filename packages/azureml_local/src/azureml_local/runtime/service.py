@@ -7,6 +7,7 @@ import logging
 import time
 from collections.abc import Awaitable, Callable
 
+from azureml_local.exceptions import PlaneError
 from azureml_local.runtime.children import Child
 
 LOGGER = logging.getLogger(__name__)
@@ -48,11 +49,16 @@ class Service:
             LOGGER.error("%s ended with status %s; starting it again in %.1f s", self.name, code, pause_sec)
             await asyncio.sleep(pause_sec)
             self.restarts += 1
-            self.child = await self._start()
+            try:
+                self.child = await self._start()
+            except (PlaneError, OSError) as error:
+                # The ended child is still the child, so the next round waits no longer than its pause.
+                LOGGER.error("%s: cannot be started: %s", self.name, error)
 
     async def stop(self, grace_sec: float = 5.0) -> None:
         """Stop it for good."""
         if self._keeper is not None:
             self._keeper.cancel()
+            await asyncio.gather(self._keeper, return_exceptions=True)
         if self.child is not None:
             await self.child.stop(grace_sec)

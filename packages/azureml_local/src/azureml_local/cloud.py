@@ -1,0 +1,37 @@
+"""How this cloud is named and found: the constants of its metadata and identity, and the variables that point at it."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+from azureml_local.home import Home, Settings, load_secrets
+
+CLOUD_NAME = "LocalCloud"
+METADATA_PATH = "/metadata/endpoints"
+METADATA_API_VERSION = "2019-05-01"
+# The blob suffix; see runtime/azurite.py for how the blobs' host name comes out of it.
+STORAGE_SUFFIX = "local"
+IDENTITY_PATH = "/MSI/auth"
+DISCOVERY_PATH = "/discovery"
+LOOPBACK_HOSTS = ("127.0.0.1", "localhost")
+
+
+def client_environment(home: Home, settings: Settings, environ: Mapping[str, str]) -> dict[str, str]:
+    """Return the variables with which the unmodified SDKs find the plane."""
+    variables = {
+        "ARM_CLOUD_METADATA_URL": f"{settings.arm_url}{METADATA_PATH}?api-version={METADATA_API_VERSION}",
+        "AZUREML_CURRENT_CLOUD": CLOUD_NAME,
+        "REQUESTS_CA_BUNDLE": str(home.bundle_path),
+        "SSL_CERT_FILE": str(home.bundle_path),
+        "MSI_ENDPOINT": f"http://127.0.0.1:{settings.identity_port}{IDENTITY_PATH}",
+        "MSI_SECRET": load_secrets(home).identity_secret,
+        "AZUREML_ARM_SUBSCRIPTION": settings.subscription_id,
+        "AZUREML_ARM_RESOURCEGROUP": settings.resource_group,
+        "AZUREML_ARM_WORKSPACE_NAME": settings.workspace_name,
+    }
+    for name in ("NO_PROXY", "no_proxy"):
+        proxied = any(environ.get(proxy) for proxy in ("HTTP_PROXY", "HTTPS_PROXY", "http_proxy", "https_proxy"))
+        hosts = [host for host in environ.get(name, "").split(",") if host]
+        if proxied and "*" not in hosts:
+            variables[name] = ",".join([*hosts, *(host for host in LOOPBACK_HOSTS if host not in hosts)])
+    return variables

@@ -1,0 +1,164 @@
+"""All jobs: begun, canceled, taken up again after a restart; parents and their children."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import os
+import traceback
+from typing import Any
+
+from azureml_local.exceptions import AzureError, ConflictError, DeploymentError, InvalidRequestError, JobError
+from azureml_local.models.computes import SERVERLESS, capacity
+from azureml_local.models.jobs import compute_name, is_terminal, parse_command, put_job
+from azureml_local.models.store import Resource, Store, now_text
+from azureml_local.runtime.command_jobs import CANCELED, CommandJobs, Outcome, failed
+from azureml_local.runtime.job_files import JobFiles
+from azureml_local.runtime.slots import Slots
+
+LOGGER = logging.getLogger(__name__)
+
+
+class Jobs:
+    """The jobs of one workspace."""
+
+    def __init__(self, store: Store, files: JobFiles, commands: CommandJobs, workspace_id: str) -> None:
+        self.files = files
+        self._store = store
+        self._commands = commands
+        self._computes = f"{workspace_id}/computes"
+        self._collection = f"{workspace_id}/jobs"
+        self._slots = Slots()
+        self._tasks: dict[str, asyncio.Task[None]] = {}
+        self._canceled: dict[str, asyncio.Event] = {}
+        self._stopping = False
+
+    def all(self) -> list[Resource]:
+        """Return all jobs, children of other jobs included."""
+        return self._store.children(self._collection)
+
+    def children(self, job: Resource) -> list[Resource]:
+        """Return a job's children."""
+        return [entry for entry in self.all() if entry.internal.get("parent") == job.name]
+
+    def submit(self, resource_id: str, body: dict[str, Any], parent: Resource | None = None) -> Resource:
+        """Check, create and begin a job."""
+        properties = body.get("properties") or {}
+        kind = str(properties.get("jobType", "")).lower()
+        if kind == "command":
+            parse_command({**properties, "outputs": {}, "command": "true"})
+        else:
+            raise InvalidRequestError(f"Jobs of type '{properties.get('jobType')}' are not emulated.", "NotSupported")
+        job = put_job(self._store, resource_id, body, parent=parent.name if parent else None)
+        try:
+            parse_command(job.properties)
+            self._capacity(job)
+        except AzureError:
+            self._store.remove(job.id)
+            raise
+        self._begin(job)
+        return job
+
+    def _capacity(self, job: Resource) -> tuple[str, int]:
+        """Return the compute that a job runs on and its number of nodes."""
+        name = compute_name(job.properties)
+        if name is None or name.lower() == SERVERLESS:
+            return SERVERLESS, os.cpu_count() or 1
+        return name.lower(), capacity(self._store, self._computes, name)
+
+    def _begin(self, job: Resource, *, again: bool = False) -> None:
+        key = job.id.lower()
+        self._canceled[key] = asyncio.Event()
+        self._tasks[key] = asyncio.create_task(self._attend(job, again=again))
+
+    async def _attend(self, job: Resource, *, again: bool) -> None:
+        """Run a job and write its end down."""
+        key = job.id.lower()
+        try:
+            outcome = await self._run(job, self._canceled[key], again=again)
+        except asyncio.CancelledError:
+            if not self._stopping or job.properties["status"] == "Queued":
+                raise
+            outcome = failed("ControlPlaneStopped", "The local control plane was stopped while the job ran.")
+        except JobError as error:
+            outcome = failed(error.code, error.message)
+        except (AzureError, DeploymentError) as error:
+            outcome = failed(error.code, error.message)
+        except Exception as error:  # the top of a background task: whatever happens must end the job
+            LOGGER.error("job %s: %s", job.name, traceback.format_exc())
+            outcome = failed("InternalServerError", f"{type(error).__name__}: {error}")
+        finally:
+            self._tasks.pop(key, None)
+        self._end(job, outcome)
+
+    def _end(self, job: Resource, outcome: Outcome) -> None:
+        job.internal |= {"error": outcome.error, "ended_at": now_text()}
+        self._say(job, outcome.status)
+
+    def _say(self, job: Resource, status: str) -> None:
+        if status == "Running":
+            job.internal.setdefault("started_at", now_text())
+        # A request to cancel is shown until it is carried out.
+        if not (job.properties["status"] == "CancelRequested" and status in ("Preparing", "Running", "Finalizing")):
+            job.properties["status"] = status
+        self._store.save()
+
+    async def _run(self, job: Resource, canceled: asyncio.Event, *, again: bool) -> Outcome:
+        compute, nodes = self._capacity(job)
+        async with self._slots.hold(compute, nodes, canceled) as held:
+            if not held:
+                return CANCELED
+            if again:
+                outcome = await self._commands.resume(job, canceled, lambda status: self._say(job, status))
+                if outcome is not None:
+                    return outcome
+                if job.properties["status"] not in ("Queued", "Preparing"):
+                    return failed("ContainerLost", "The control plane was killed, and the job's container with it.")
+            return await self._commands.run(job, canceled, lambda status: self._say(job, status))
+
+    async def cancel(self, job: Resource) -> None:
+        """Cancel a job with its children, and wait until all have ended."""
+        if is_terminal(job):
+            return
+        self._say(job, "CancelRequested")
+        if (event := self._canceled.get(job.id.lower())) is not None:
+            event.set()
+            await self._slots.wake()
+        await asyncio.gather(*(self.cancel(child) for child in self.children(job)))
+        await self.wait(job)
+
+    async def wait(self, job: Resource) -> None:
+        """Wait until a job has ended."""
+        task = self._tasks.get(job.id.lower())
+        if task is not None:
+            await asyncio.wait({task})
+
+    def remove(self, job: Resource) -> None:
+        """Forget a job that has ended, with its children."""
+        if not is_terminal(job):
+            raise ConflictError(f"The job '{job.name}' has not ended; cancel it first.")
+        for child in self.children(job):
+            self.remove(child)
+        self._store.remove(job.id)
+
+    async def restore(self) -> None:
+        """Take up what was under way when the plane ended, and leave no container of an ended job."""
+        open_jobs = [job for job in self.all() if not is_terminal(job)]
+        if not open_jobs:
+            return
+        try:
+            await self._commands.discard_strays({job.name for job in open_jobs})
+        except JobError as error:
+            LOGGER.error("containers of earlier jobs: %s", error.message)
+        for job in open_jobs:
+            if job.properties["status"] == "CancelRequested":
+                job.properties["status"] = "Running"
+            self._begin(job, again=True)
+
+    async def stop(self) -> None:
+        """Stop all jobs."""
+        self._stopping = True
+        tasks = list(self._tasks.values())
+        for task in tasks:
+            task.cancel()
+        await asyncio.gather(*tasks, return_exceptions=True)
