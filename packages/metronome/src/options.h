@@ -12,6 +12,8 @@ namespace metronome {
 
 struct Options {
   std::string url_text;
+  // What may be shown of it: a query can hold a key.
+  std::string shown_url() const { return url_text.substr(0, url_text.find_first_of("?#")); }
   Url url;
   Headers headers;
   std::string method;

@@ -49,7 +49,7 @@ Json distribution(const Histogram& histogram) {
 
 Json target(const Options& options, const RunResult& result) {
   const auto text_or_null = [](const std::string& text) { return text.empty() ? Json() : Json(text); };
-  return {{"url", options.url_text},
+  return {{"url", options.shown_url()},
           {"host", options.url.host},
           {"port", options.url.port},
           {"address", result.address},

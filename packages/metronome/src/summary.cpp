@@ -39,7 +39,7 @@ std::string summary(const Options& options, const RunResult& result) {
   const Tally& total = result.total;
   const bool closed = options.mode == Mode::none;
   std::string out;
-  line(out, "%s (%s), %d connections, %d threads, %s loop, schedule %s%s", options.url_text.c_str(),
+  line(out, "%s (%s), %d connections, %d threads, %s loop, schedule %s%s", options.shown_url().c_str(),
        result.address.c_str(), options.connections, options.threads, closed ? "closed" : "open",
        mode_name(options.mode), result.signal != 0 ? " - INTERRUPTED" : "");
   line(out, "requests: %llu planned, %llu sent, %llu completed, %llu succeeded in %.3f s", Count{total.planned},

@@ -84,6 +84,24 @@ def test_secrets_come_from_a_file_and_go_nowhere_else(serve: Serve, binary: Path
         assert line in request
 
 
+def test_a_key_in_the_query_of_a_url_file_is_shown_nowhere(serve: Serve, binary: Path, tmp_path: Path) -> None:
+    url, figures = serve()
+    file = tmp_path / "url.txt"
+    file.write_text(f"{url}/?code=4b1d-secret\n")
+    flags = ["--url-file", str(file), "--rate", "50", "--duration", "1"]
+    summary = run(binary, *flags)
+    report = run(binary, *flags, "--json", "-")
+    assert json.loads(report.stdout)["target"]["url"] == f"{url}/"
+    for text in (summary.stdout, summary.stderr, report.stdout, report.stderr):
+        assert "secret" not in text
+    assert "GET /?code=4b1d-secret HTTP/1.1" in figures()["last_request"]
+    assert run(binary, *flags, "--url", url).returncode == 2
+    file.write_text("")
+    refused = run(binary, *flags)
+    assert (refused.returncode, refused.stderr.count("\n")) == (2, 1)
+    assert str(file) in refused.stderr
+
+
 @pytest.mark.parametrize("schedule", ["connection", "clock", "none"])
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
 def test_a_signal_stops_drains_and_still_writes(
