@@ -42,6 +42,11 @@ def test_azureml_defaults_brings_the_server() -> None:
     assert parse_conda_file("dependencies: [{pip: [azureml-defaults]}]").requirements == ("azureml-defaults",)
 
 
+@pytest.mark.parametrize("entry", ["python=3.9", "python==3.9", "python == 3.9.15", "python>=3.9,<4", "python ~=3.9"])
+def test_the_wanted_python_is_read_in_every_spelling(entry: str) -> None:
+    assert parse_conda_file(f"dependencies: ['{entry}']").python_version == "3.9"
+
+
 @pytest.mark.parametrize("text", ["a: [", "- list", "dependencies: text", "dependencies: [[1]]"])
 def test_what_is_no_conda_file(text: str) -> None:
     with pytest.raises(DeploymentError) as caught:

@@ -49,6 +49,14 @@ def test_haproxy_accepts_it(tmp_path: Path, files: GatewayFiles, auth_mode: str)
     assert "WARNING" not in done.stderr, done.stderr
 
 
+@pytest.mark.parametrize("name", ["health", "requests", "global", "defaults"])
+def test_an_endpoint_may_have_any_name_that_azure_takes(tmp_path: Path, files: GatewayFiles, name: str) -> None:
+    path = tmp_path / "haproxy.cfg"
+    path.write_text(render((replace(endpoint(tmp_path), name=name),), files, 1))
+    done = subprocess.run([find_haproxy(), "-c", "-f", str(path)], capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stdout + done.stderr
+
+
 def test_haproxy_accepts_it_without_endpoints(tmp_path: Path, files: GatewayFiles) -> None:
     path = tmp_path / "haproxy.cfg"
     path.write_text(render((), files, 7))

@@ -87,15 +87,24 @@ async def start_azurite(
             "AZURITE_ACCOUNTS": f"{ACCOUNT}:{storage_key};{DATASTORE_ACCOUNT}:{storage_key}",
         },
     )
+    try:
+        await _wait_listening(child, settings.blob_port, home.logs_dir / "blobs.log")
+    except BaseException:
+        await child.stop(grace_sec=0)
+        raise
+    return child
+
+
+async def _wait_listening(child: Child, port: int, log: Path) -> None:
     deadline = asyncio.get_running_loop().time() + START_LIMIT_SEC
     while asyncio.get_running_loop().time() < deadline:
         if not child.running:
-            raise PlaneError(f"azurite-blob: ended at once; see {home.logs_dir / 'blobs.log'}")
+            raise PlaneError(f"azurite-blob: ended at once; see {log}")
         try:
-            _, writer = await asyncio.open_connection("127.0.0.1", settings.blob_port)
+            _, writer = await asyncio.open_connection("127.0.0.1", port)
         except OSError:
             await asyncio.sleep(0.05)
             continue
         writer.close()
-        return child
-    raise PlaneError(f"azurite-blob: does not listen after {START_LIMIT_SEC:g} s; see {home.logs_dir / 'blobs.log'}")
+        return
+    raise PlaneError(f"azurite-blob: does not listen after {START_LIMIT_SEC:g} s; see {log}")

@@ -26,7 +26,7 @@ SERVER_PACKAGE = "azureml-inference-server-http"
 SERVER_BEARERS = {SERVER_PACKAGE, "azureml-defaults"}
 BUILD_LIMIT_SEC = 1800.0
 REQUIREMENT_NAME = re.compile(r"\s*([A-Za-z0-9][A-Za-z0-9._-]*)")
-CONDA_PYTHON = re.compile(r"python\s*(?:(?:==?|~=|>=)?\s*(\d+\.\d+))?(?![\d]).*")
+CONDA_PYTHON = re.compile(r"python\s*(?:(?:==?|~=|>=)?\s*(\d+\.\d+))?.*")
 
 
 @dataclass(frozen=True)
