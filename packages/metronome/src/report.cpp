@@ -98,6 +98,12 @@ Json first_error(const Tally& total) {
           {"at_sec", total.first_failure->at_sec}};
 }
 
+Json statuses(const Statuses& by_code) {
+  Json counts = Json::object();
+  for (const auto& [code, count] : by_code) counts[std::to_string(code)] = count;
+  return counts;
+}
+
 Json statuses(const Tally& total) {
   Json counts = Json::object();
   for (std::size_t code = 0; code < total.statuses.size(); ++code) {
@@ -117,7 +123,8 @@ Json punctuality(const Tally& total) {
           {"missed", total.planned - total.sent},
           {"max_delay_us", to_us(kept.max_delay)},
           {"max_delay_busy_us", to_us(kept.max_delay_busy)},
-          {"max_delay_generator_us", to_us(kept.max_delay_generator)}};
+          {"max_delay_generator_us", to_us(kept.max_delay_generator)},
+          {"delay_generator_us_p99", kept.delay_generator.percentile_us(99)}};
 }
 
 Json cpu_use(const CpuUse& use) {
@@ -171,6 +178,7 @@ Json timeline(const RunResult& result) {
                     {"sent", row.sent},
                     {"completed", row.completed},
                     {"errors", row.errors},
+                    {"not_2xx", statuses(row.not_2xx)},
                     {"latency_us_p50", row.latency_p50_us},
                     {"latency_us_p99", row.latency_p99_us},
                     {"service_time_us_p99", row.service_time_p99_us}});
@@ -248,12 +256,16 @@ void write_report(const std::string& path, const std::string& text) {
 void Progress::print(const Row& row) {
   completed_ += row.completed;
   errors_ += row.errors;
+  for (const auto& [status, count] : row.not_2xx) not_2xx_[status] += count;
   const Json line = {{"elapsed_sec", row.second + 1},
                      {"completed", completed_},
                      {"errors", errors_},
+                     {"not_2xx", statuses(not_2xx_)},
                      {"requests_per_sec", row.completed},
                      {"latency_us_p50", row.latency_p50_us},
-                     {"latency_us_p99", row.latency_p99_us}};
+                     {"latency_us_p99", row.latency_p99_us},
+                     {"latency_us", row.latency},
+                     {"service_time_us", row.service_time}};
   std::fprintf(stderr, "%s\n", line.dump().c_str());
   std::fflush(stderr);
 }

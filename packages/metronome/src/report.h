@@ -25,6 +25,7 @@ class Progress {
  private:
   std::uint64_t completed_ = 0;
   std::uint64_t errors_ = 0;
+  Statuses not_2xx_;
 };
 
 }  // namespace metronome

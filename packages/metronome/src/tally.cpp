@@ -24,6 +24,7 @@ void Punctuality::note(const Delay& delay) {
   max_delay = std::max(max_delay, delay.busy + delay.own);
   max_delay_busy = std::max(max_delay_busy, delay.busy);
   max_delay_generator = std::max(max_delay_generator, delay.own);
+  delay_generator.record(delay.own);
   if (delay.busy + delay.own <= kTimelyLimit) {
     ++timely;
   } else if (delay.busy <= kTimelyLimit) {
@@ -40,6 +41,7 @@ void Punctuality::merge(const Punctuality& other) {
   max_delay = std::max(max_delay, other.max_delay);
   max_delay_busy = std::max(max_delay_busy, other.max_delay_busy);
   max_delay_generator = std::max(max_delay_generator, other.max_delay_generator);
+  delay_generator.merge(other.delay_generator);
 }
 
 void Tally::answered(int status, Nanos latency_ns, Nanos service_ns) {

@@ -40,6 +40,7 @@ struct Punctuality {
   Nanos max_delay = 0;               // of any send
   Nanos max_delay_busy = 0;          // the part that was spent waiting for a free connection
   Nanos max_delay_generator = 0;     // the part that this program lost
+  Histogram delay_generator;         // that part of every send
 
   void note(const Delay& delay);
   void merge(const Punctuality& other);

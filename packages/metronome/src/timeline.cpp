@@ -4,6 +4,16 @@
 
 namespace metronome {
 
+namespace {
+
+Values values_of(const Histogram& histogram) {
+  Values values;
+  for (const auto& [index, count] : histogram.used()) values.emplace_back(bucket::highest(index), count);
+  return values;
+}
+
+}  // namespace
+
 void SliceBox::put(Slice slice) {
   const std::lock_guard lock(mutex_);
   slices_.push_back(std::move(slice));
@@ -14,9 +24,10 @@ std::vector<Slice> SliceBox::take() {
   return std::exchange(slices_, {});
 }
 
-void SecondRecorder::answered(Nanos at, Nanos latency, Nanos service_time) {
+void SecondRecorder::answered(Nanos at, int status, Nanos latency, Nanos service_time) {
   Slot& second = slot(at);
   ++second.counts.completed;
+  if (status / 100 != 2) ++second.counts.not_2xx[status];
   second.latency.record(latency);
   second.service_time.record(service_time);
 }
@@ -54,27 +65,32 @@ std::vector<Row> Timeline::add(const std::vector<Slice>& slices) {
     pending.row.sent += slice.sent;
     pending.row.completed += slice.completed;
     pending.row.errors += slice.errors;
+    for (const auto& [status, count] : slice.not_2xx) pending.row.not_2xx[status] += count;
     for (const auto& [index, count] : slice.latency) pending.latency.add(index, count);
     for (const auto& [index, count] : slice.service_time) pending.service_time.add(index, count);
   }
-  const std::size_t known = rows_.size();
+  std::vector<Row> fresh;
   while (!pending_.empty() && pending_.begin()->second.slices == threads_) {
-    complete(pending_.begin()->second);
+    Pending& pending = pending_.begin()->second;
+    rows_.push_back(complete(pending));
+    fresh.push_back(rows_.back());
+    fresh.back().latency = values_of(pending.latency);
+    fresh.back().service_time = values_of(pending.service_time);
     pending_.erase(pending_.begin());
   }
-  return {rows_.begin() + static_cast<std::ptrdiff_t>(known), rows_.end()};
+  return fresh;
 }
 
 void Timeline::finish() {
-  for (auto& [second, pending] : pending_) complete(pending);
+  for (auto& [second, pending] : pending_) rows_.push_back(complete(pending));
   pending_.clear();
 }
 
-void Timeline::complete(Pending& pending) {
+Row Timeline::complete(Pending& pending) const {
   pending.row.latency_p50_us = pending.latency.percentile_us(50);
   pending.row.latency_p99_us = pending.latency.percentile_us(99);
   pending.row.service_time_p99_us = pending.service_time.percentile_us(99);
-  rows_.push_back(pending.row);
+  return pending.row;
 }
 
 }  // namespace metronome

@@ -12,12 +12,16 @@
 
 namespace metronome {
 
+using Statuses = std::map<int, std::uint64_t>;  // status code, count
+using Values = std::vector<std::pair<std::int64_t, std::uint64_t>>;  // value in microseconds, count
+
 // One thread's part of one second.
 struct Slice {
   std::int64_t second = 0;
   std::uint64_t sent = 0;
   std::uint64_t completed = 0;
   std::uint64_t errors = 0;
+  Statuses not_2xx;
   std::vector<std::pair<std::uint32_t, std::uint64_t>> latency;
   std::vector<std::pair<std::uint32_t, std::uint64_t>> service_time;
 };
@@ -27,9 +31,12 @@ struct Row {
   std::uint64_t sent = 0;
   std::uint64_t completed = 0;
   std::uint64_t errors = 0;
+  Statuses not_2xx;
   std::int64_t latency_p50_us = 0;
   std::int64_t latency_p99_us = 0;
   std::int64_t service_time_p99_us = 0;
+  Values latency;  // this and the next of rows that just became complete alone: an hour of them would fill the memory
+  Values service_time;
 };
 
 // Where the threads leave their slices; locked once per thread and second.
@@ -51,7 +58,7 @@ class SecondRecorder {
   // `at` is nanoseconds since the beginning of the counted window, never decreasing.
   void sent(Nanos at) { ++slot(at).counts.sent; }
   void failed(Nanos at) { ++slot(at).counts.errors; }
-  void answered(Nanos at, Nanos latency, Nanos service_time);
+  void answered(Nanos at, int status, Nanos latency, Nanos service_time);
   Nanos next_seal() const { return (unsealed_ + 1) * kSecond; }  // from when seal_before() has something to do
   void seal_before(Nanos at);
   void seal_all();
@@ -76,7 +83,7 @@ class Timeline {
  public:
   explicit Timeline(int threads) : threads_(threads) {}
 
-  // Rows that became complete by these slices, in order.
+  // Rows that became complete by these slices, in order, with their latencies.
   std::vector<Row> add(const std::vector<Slice>& slices);
   void finish();  // completes what is left, when no more slices can come
   const std::vector<Row>& rows() const { return rows_; }
@@ -88,7 +95,7 @@ class Timeline {
     Histogram latency;
     Histogram service_time;
   };
-  void complete(Pending& pending);
+  Row complete(Pending& pending) const;
 
   int threads_;
   std::map<std::int64_t, Pending> pending_;

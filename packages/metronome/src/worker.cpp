@@ -205,7 +205,7 @@ void Worker::on_answer(Client& client, Nanos now) {
   tally_.answered(client.connection.status(), latency, service_time);
   tally_.bytes_read += client.connection.bytes_read();
   tally_.bytes_written += client.connection.bytes_written();
-  seconds_.answered(now - plan_.count_from, latency, service_time);
+  seconds_.answered(now - plan_.count_from, client.connection.status(), latency, service_time);
 }
 
 void Worker::on_failure(Id id, Nanos now, ErrorKind kind, const std::string& reason) {
