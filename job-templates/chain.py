@@ -1,5 +1,5 @@
 #!/usr/bin/env python3
-"""Run the whole chain on an example: train, optimize, deploy, profile, delete, each step by its own tool.
+"""Run the whole chain on an example: make the model, optimize, deploy, profile, compare, delete, each by its own tool.
 
 The steps know each other by files alone, as they do when AzureML runs them: the optimizer's named outputs, the
 deployer's deployment_settings.json, the profilers' report.json. Azure is the local control plane of this machine
@@ -17,9 +17,10 @@ import string
 import subprocess
 import sys
 import time
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -28,6 +29,7 @@ from tabulate import tabulate
 HERE = Path(__file__).resolve().parent
 REPOSITORY = HERE.parent
 PROFILERS = ("wrk", "wrk2", "labench")
+COMPARED = "wrk"  # its closed loop shows how much more, or less, the same machine serves
 SKU = "Standard_F2s_v2"
 
 
@@ -61,11 +63,19 @@ class Chain:
         return self.folder("optimize") / "optimized_parameters"
 
     @property
-    def deployment_settings(self) -> Path:
-        return self.folder("deploy") / "outputs" / "deployment_settings.json"
+    def exported_model(self) -> Path:
+        """The model as exported, without the optimizer: what the optimized one is compared with."""
+        return self.work / "exported_model"
 
-    def report(self, profiler: str) -> Path:
-        return self.folder(profiler) / "outputs" / "report.json"
+    @property
+    def comparison(self) -> Path:
+        return self.work / "comparison.html"
+
+    def settings(self, deployment: str) -> Path:
+        return self.folder(f"deploy_{deployment}") / "outputs" / "deployment_settings.json"
+
+    def report(self, profiler: str, deployment: str = "optimized") -> Path:
+        return self.folder(f"{profiler}_{deployment}") / "outputs" / "report.json"
 
     def run_tool(self, step: str, tool: str, flags: Mapping[str, str | Path], python: Path | None = None) -> None:
         """Run a tool by its module's name with its flags, by default in this script's own environment."""
@@ -99,16 +109,18 @@ class Chain:
             raise StepFailed(f"{step}: exit code {code}; its log is {folder / 'log.txt'}")
 
 
-def train(chain: Chain) -> None:
+def make_model(chain: Chain) -> None:
     """Make the example's model, unless an earlier run made it: training is no part of what the chain measures."""
     model = chain.work / "model"
     if not model.exists():
-        chain.run("train", [chain.olive_python, chain.example / "train.py", "--output", model])
+        chain.run("make_model", [chain.olive_python, chain.example / "train.py", "--output", model])
+    if not chain.exported_model.exists():
+        words: list[str | Path] = [chain.olive_python, HERE / "export.py", chain.example.name, "--model_path", model]
+        chain.run("export", [*words, "--output", chain.exported_model])
 
 
 def optimize(chain: Chain) -> None:
-    for stale in (chain.optimized_model, chain.optimized_parameters):
-        shutil.rmtree(stale, ignore_errors=True)
+    shutil.rmtree(chain.folder("optimize"), ignore_errors=True)  # Olive's cache too: each run measures anew
     flags = {
         "config_path": chain.example / "optimizer.json",
         "model_path": chain.work / "model",
@@ -119,37 +131,49 @@ def optimize(chain: Chain) -> None:
     chain.run_tool("optimize", "aml_olive_optimizer", flags, chain.olive_python)
 
 
-def deploy(chain: Chain) -> None:
+def deploy(chain: Chain, deployment: str = "optimized") -> None:
+    """Deploy the optimized model with its parameters, or the exported one with the runtime's defaults."""
     names = {
         "ENDPOINT_NAME": chain.endpoint,
-        "DEPLOYMENT_NAME": "optimized",
+        "DEPLOYMENT_NAME": deployment,
         "INFERENCE_SERVICE_COMPUTE_SIZE": SKU,
     }
+    folder = chain.folder(f"deploy_{deployment}")
+    folder.mkdir(parents=True, exist_ok=True)
     for name in ("endpoint.yml", "deployment.yml"):
         filled = string.Template((chain.example / name).read_text()).safe_substitute(names)
-        (chain.work / name).write_text(filled)
+        (folder / name).write_text(filled)
+    optimized = deployment == "optimized"
     flags = {
-        "endpoint_yaml_path": chain.work / "endpoint.yml",
-        "deployment_yaml_path": chain.work / "deployment.yml",
-        "model_folder_path": chain.optimized_model,
+        "endpoint_yaml_path": folder / "endpoint.yml",
+        "deployment_yaml_path": folder / "deployment.yml",
+        "model_folder_path": chain.optimized_model if optimized else chain.exported_model,
         "environment_folder_path": chain.example / "environment",
         "code_folder_path": chain.example / "score",
-        "optimized_parameters_path": chain.optimized_parameters,
     }
-    chain.run_tool("deploy", "aml_online_endpoints_deployer", flags)
+    if optimized:
+        flags["optimized_parameters_path"] = chain.optimized_parameters
+    chain.settings(deployment).unlink(missing_ok=True)
+    chain.run_tool(f"deploy_{deployment}", "aml_online_endpoints_deployer", flags)
 
 
-def profile(chain: Chain, profiler: str) -> None:
+def profile(chain: Chain, profiler: str, deployment: str = "optimized") -> None:
     flags = {
         "config_path": chain.example / f"{profiler}_config.json",
-        "scoring_target_path": chain.deployment_settings,
+        "scoring_target_path": chain.settings(deployment),
         "payload_path": chain.example / "payload.jsonl",
     }
-    chain.run_tool(profiler, f"aml_{profiler}_profiler", flags)
+    chain.run_tool(f"{profiler}_{deployment}", f"aml_{profiler}_profiler", flags)
+
+
+def compare(chain: Chain) -> None:
+    words: list[str | Path] = [sys.executable, "-m", "aml_report", "compare", "--html", chain.comparison]
+    chain.run("compare", [*words, chain.report(COMPARED, "exported"), chain.report(COMPARED)])
 
 
 def delete(chain: Chain) -> None:
-    flags: dict[str, str | Path] = {"config_path": chain.deployment_settings, "delete_endpoint": "True"}
+    """Delete the endpoint with all its deployments."""
+    flags: dict[str, str | Path] = {"config_path": chain.settings("optimized"), "delete_endpoint": "True"}
     chain.run_tool("delete", "aml_online_endpoints_deleter", flags)
 
 
@@ -171,29 +195,27 @@ def local_control_plane(home: Path) -> Iterator[dict[str, str]]:
 
 def run(chain: Chain, profilers: Sequence[str]) -> None:
     """Run every step; what was deployed is deleted whatever happens in between."""
-    steps = 3 + len(profilers) + 1
-    done = 0
-
-    def step(title: str) -> None:
-        nonlocal done
-        done += 1
-        print(f"\n[{done}/{steps}] {title}", flush=True)
-
-    step(f"train {chain.example.name}")
-    train(chain)
-    step("optimize (aml_olive_optimizer)")
-    optimize(chain)
-    chain.deployment_settings.unlink(missing_ok=True)
-    step("deploy (aml_online_endpoints_deployer)")
+    steps: list[tuple[str, Callable[[], None]]] = [
+        ("make the model", partial(make_model, chain)),
+        ("optimize (aml_olive_optimizer)", partial(optimize, chain)),
+        ("deploy (aml_online_endpoints_deployer)", partial(deploy, chain)),
+        *((f"profile (aml_{name}_profiler)", partial(profile, chain, name)) for name in profilers),
+    ]
+    if COMPARED in profilers:
+        steps += [
+            ("deploy the model as exported, to compare with", partial(deploy, chain, "exported")),
+            ("profile it", partial(profile, chain, COMPARED, "exported")),
+            ("compare (aml_report)", partial(compare, chain)),
+        ]
+    count = len(steps) + 1
     try:
-        deploy(chain)
-        for profiler in profilers:
-            step(f"profile (aml_{profiler}_profiler)")
-            profile(chain, profiler)
+        for number, (title, step) in enumerate(steps, 1):
+            print(f"\n[{number}/{count}] {title}", flush=True)
+            step()
     finally:
-        if chain.deployment_settings.exists():
-            done = steps - 1
-            step("delete (aml_online_endpoints_deleter)")
+        # A step that fails before the first deployment, or while it removes what it made itself, leaves nothing.
+        if chain.settings("optimized").exists():
+            print(f"\n[{count}/{count}] delete (aml_online_endpoints_deleter)", flush=True)
             delete(chain)
 
 
@@ -228,8 +250,9 @@ def summary(chain: Chain, profilers: Sequence[str]) -> str:
         for reason in report["verdict"]["reasons"]
     ]
     files = [chain.optimized_model / "model.onnx", chain.optimized_parameters / "optimized_parameters.json"]
-    files += [chain.deployment_settings, *(chain.report(profiler) for profiler in profilers)]
-    listed = "\n".join(f"  {_shown(path)}" for path in files)
+    files += [chain.settings("optimized"), *(chain.report(profiler) for profiler in profilers)]
+    files += [chain.report(profiler).with_suffix(".html") for profiler in profilers]
+    listed = "\n".join(f"  {_shown(path)}" for path in [*files, chain.comparison] if path.exists())
     return "\n".join([model, "", endpoint, *doubts, "", "files", listed])
 
 

@@ -44,7 +44,7 @@ def plane(tmp_path_factory: pytest.TempPathFactory) -> Iterator[dict[str, str]]:
 def digits(tmp_path_factory: pytest.TempPathFactory, plane: dict[str, str]) -> Any:
     """Digits, optimized and deployed."""
     run = chain.Chain(REPOSITORY / "job-templates/digits", tmp_path_factory.mktemp("digits"), OLIVE_PYTHON, plane)
-    chain.train(run)
+    chain.make_model(run)
     chain.optimize(run)
     chain.deploy(run)
     return run
@@ -84,7 +84,7 @@ def profile(
 
 @pytest.fixture(scope="module")
 def settings(digits: Any) -> dict[str, Any]:
-    document = read_json(digits.deployment_settings, "deployment_settings")
+    document = read_json(digits.settings("optimized"), "deployment_settings")
     found: dict[str, Any] = document["deployment_settings"]
     return found
 
@@ -137,6 +137,18 @@ def test_profilers_measure_the_deployment(digits: Any, profiler: str) -> None:
         2 * 1e6 / (result["succeeded_per_sec"] * 3600), rel=0.01
     ), "Standard_F2s_v2 has two vCPUs"
     assert report["resource_usage"]["CpuUtilizationPercentage"]["maximum"] > 0
+    assert digits.report(profiler).with_suffix(".html").is_file()
+
+
+def test_the_exported_model_is_deployed_beside_it_and_compared(digits: Any, client: Any) -> None:
+    chain.deploy(digits, "exported")
+    chain.profile(digits, chain.COMPARED, "exported")
+    chain.compare(digits)
+    base = read_json(digits.report(chain.COMPARED, "exported"), "report")
+    assert base["target"]["deployment_name"] == "exported"
+    assert "latency" in (digits.folder("compare") / "log.txt").read_text()
+    log = client.online_deployments.get_logs("exported", digits.endpoint, lines=1000)
+    assert '"model": "model.onnx"' in log
 
 
 def test_a_wrong_key_is_counted_as_401(digits: Any, settings: dict[str, Any], client: Any, tmp_path: Path) -> None:
