@@ -12,33 +12,14 @@ import jwt
 import pytest
 from azureml_local import tokens
 from azureml_local.application import arm_application, identity_application
-from azureml_local.certificates import ensure_tls
 from azureml_local.exceptions import PlaneError
-from azureml_local.home import Home, ensure_settings, load_secrets, resolve_home
-from azureml_local.models.store import Resource, Store
+from azureml_local.home import Home, ensure_settings, resolve_home
+from azureml_local.models.store import Resource
 from azureml_local.plane import Plane
-from azureml_local.processes import ProcessTable, identify, is_alive
+from azureml_local.processes import identify, is_alive
 from azureml_local.responses.paths import canonical
-from azureml_local.runtime.blobs import BlobPlace, Blobs, place_of
-from azureml_local.runtime.children import Children
-from azureml_local.runtime.gateway import Gateway
-from azureml_local.runtime.haproxy_config import GatewayFiles
-from azureml_local.telemetry.series import MetricStore
+from azureml_local.runtime.blobs import BlobPlace, place_of
 from starlette.testclient import TestClient
-
-
-@pytest.fixture
-def plane(tmp_path: Path) -> Plane:
-    home = Home(tmp_path / "home")
-    home.make()
-    settings = ensure_settings(home, {})
-    secrets, tls = load_secrets(home), ensure_tls(home.tls_dir)
-    children = Children(settings.home_id, ProcessTable(home.processes_path))
-    files = GatewayFiles(tls.combined, home.socket_dir / "a.sock", home.socket_dir / "r.sock", secrets.signing_key)
-    blobs = Blobs(settings.blob_port, secrets.storage_key, tls.ca)
-    gateway = Gateway(home, children, files)
-    store, metrics = Store(home.state_path), MetricStore(home.metrics_path)
-    return Plane(home, settings, secrets, store, blobs, gateway, metrics, children)
 
 
 @pytest.fixture

@@ -202,9 +202,12 @@ class Plane:
         """Stop a replaced generation once the gateway's earlier configuration has no request left."""
         limit_sec = fleet.spec.max_queue_wait_sec + fleet.spec.request_timeout_sec + DRAIN_MARGIN_SEC
         deadline = asyncio.get_running_loop().time() + limit_sec
-        while self.gateway.old_workers() > 0 and asyncio.get_running_loop().time() < deadline:
-            await asyncio.sleep(0.1)
-        await fleet.stop()
+        try:
+            while self.gateway.old_workers() > 0 and asyncio.get_running_loop().time() < deadline:
+                await asyncio.sleep(0.1)
+        finally:
+            # Nobody else knows these servers any more, so they go also when the plane itself stops meanwhile.
+            await fleet.stop()
         # A newer generation may be on its way by now; it tidies up when it serves.
         busy = {operation.resource_id for operation in self.store.operations_in_progress()}
         if resource.id not in busy and self.store.find(resource.id) is not None:
@@ -294,6 +297,13 @@ class Plane:
         except DeploymentError as error:
             LOGGER.error("%s: not restored: %s: %s", resource.id, error.code, error.message)
             state = "Failed"
+        except Exception:  # whatever is wrong with one deployment must not keep the plane from starting
+            LOGGER.exception("%s: not restored", resource.id)
+            state = "Failed"
+        if self.store.find(resource.id) is None:
+            # Deleted meanwhile: restoring is no operation that a deletion could have cancelled.
+            await self.deployments.remove(resource.id)
+            return
         if current:
             resource.properties["provisioningState"] = state
         self.store.save()

@@ -12,6 +12,7 @@ import time
 from collections.abc import Iterator
 from dataclasses import asdict
 
+import psutil
 import uvicorn
 from starlette.applications import Starlette
 
@@ -136,11 +137,11 @@ async def _sample(plane: Plane, sampler: Sampler) -> None:
     before_at = time.monotonic()
     while True:
         await asyncio.sleep(PERIOD_SEC)
-        sampler.sample()
         try:
+            sampler.sample()
             counters = await plane.gateway.frontend_counters()
-        except (OSError, asyncio.TimeoutError) as error:
-            LOGGER.warning("the gateway's counters cannot be read: %s", error)
+        except (OSError, asyncio.TimeoutError, psutil.Error) as error:
+            LOGGER.warning("no sample of the processes or of the gateway's counters: %s", error)
             continue
         now, at = time.monotonic(), time.time()
         record_gateway(plane, before, counters, now - before_at, at)
