@@ -17,6 +17,7 @@ from aml_tool_core import InputError, ToolError, processes
 
 # What the optimizer's own search depends on: a user's requirements may add to it, never move it.
 PINNED = (
+    "aml-olive-optimizer",
     "olive-ai",
     "onnxruntime-openvino",
     "torch",
