@@ -55,10 +55,10 @@ def test_no_search_is_left_alone() -> None:
 
 
 def test_olive_neither_packages_nor_draws() -> None:
-    result = for_olive(forced(MODEL)[0], "/work/olive", "/cache", "flow")
+    result = for_olive(forced(MODEL)[0], "/tmp/x/olive", "/cache", "flow")
     assert result["engine"]["packaging_config"] is None
     assert result["engine"]["plot_pareto_frontier"] is False
-    assert result["engine"]["output_dir"] == "/work/olive"
+    assert result["engine"]["output_dir"] == "/tmp/x/olive"
     assert result["workflow_id"] == "flow"
 
 

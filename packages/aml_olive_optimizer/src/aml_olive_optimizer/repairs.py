@@ -91,8 +91,8 @@ def infer_shapes_of_what_is_there() -> None:
 def quantize_between_fused_operators() -> None:
     """Let dynamic quantization reach the matrix products of a fused graph.
 
-    ONNX infers no type behind an operator of com.microsoft, and where it knows no type, ONNX Runtime (1.24.1) leaves the
-    product as it is, with a warning. In these graphs unknown means float: fusion makes floating-point operators alone.
+    ONNX infers no type behind an operator of com.microsoft, and where it knows no type, ONNX Runtime (1.24.1) leaves
+    the product as it is, with a warning. In these graphs unknown means float: fusion makes floating-point operators alone.
     """
     import onnxruntime.quantization
 
