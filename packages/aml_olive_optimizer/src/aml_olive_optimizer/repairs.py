@@ -92,7 +92,7 @@ def quantize_between_fused_operators() -> None:
     """Let dynamic quantization reach the matrix products of a fused graph.
 
     ONNX infers no type behind an operator of com.microsoft, and where it knows no type, ONNX Runtime (1.24.1) leaves
-    the product as it is, with a warning. In these graphs unknown means float: fusion makes floating-point operators alone.
+    the product as it is, with a warning. In these graphs unknown means float: fusion makes no other operators.
     """
     import onnxruntime.quantization
 
