@@ -13,7 +13,7 @@ from azureml_local.plane import Plane
 
 
 def deployment(plane: Plane) -> Resource:
-    serving = {"properties": {}, "sku": {}}
+    serving: dict[str, Any] = {"properties": {}, "sku": {}}
     identity = f"{plane.endpoint_id('my-endpoint')}/deployments/blue"
     return Resource(id=identity, properties={"provisioningState": "Succeeded"}, internal={"serving": serving})
 

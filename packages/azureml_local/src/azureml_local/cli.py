@@ -20,7 +20,7 @@ from azureml_local import __version__
 from azureml_local.certificates import ensure_tls, write_bundle
 from azureml_local.cloud import IDENTITY_PATH, client_environment
 from azureml_local.exceptions import PlaneError
-from azureml_local.files import tail_lines, write_atomic
+from azureml_local.files import tail_lines
 from azureml_local.home import (
     HOME_VARIABLE,
     Home,
@@ -49,6 +49,11 @@ def main(argv: Sequence[str] | None = None) -> int:
         return int(arguments.run(home, arguments))
     except PlaneError as error:
         print(f"{PROGRAM}: error: {error}", file=sys.stderr)
+        return 1
+    except OSError as error:
+        if error.filename is None or not Path(os.fsdecode(error.filename)).is_relative_to(home.root):
+            raise
+        print(f"{PROGRAM}: error: {error.filename}: {error.strerror}; choose another --home", file=sys.stderr)
         return 1
     except KeyboardInterrupt:
         print(f"{PROGRAM}: interrupted", file=sys.stderr)
@@ -336,8 +341,7 @@ def _supervisor(home: Home) -> ProcessIdentity | None:
 @contextlib.contextmanager
 def _lock(home: Home) -> Iterator[None]:
     """Let one `up` or `down` of a home work at a time."""
-    if not home.lock_path.exists():
-        write_atomic(home.lock_path, "")
-    with Path(home.lock_path).open("r+") as stream:
+    # Made where it is missing, never replaced: two that each lock a file of their own would both go on.
+    with home.lock_path.open("a") as stream:
         fcntl.flock(stream, fcntl.LOCK_EX)
         yield

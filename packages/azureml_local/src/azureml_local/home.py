@@ -206,8 +206,14 @@ def load_settings(home: Home) -> Settings | None:
     """Read the settings; None before the first start."""
     if not home.settings_path.exists():
         return None
-    document = json.loads(home.settings_path.read_text())
-    return Settings(**{field.name: document[field.name] for field in fields(Settings)})
+    try:
+        document = json.loads(home.settings_path.read_text())
+        return Settings(**{field.name: document[field.name] for field in fields(Settings)})
+    except (ValueError, LookupError, TypeError) as error:
+        raise PlaneError(
+            f"{home.settings_path}: not what the first start wrote ({type(error).__name__}: {error}); "
+            "restore it, or remove the home folder to begin anew"
+        ) from None
 
 
 def load_secrets(home: Home) -> Secrets:
