@@ -34,6 +34,7 @@ from azureml_local.models.resource_ids import workspace_id
 from azureml_local.models.store import Store
 from azureml_local.processes import ProcessIdentity, find_owned, is_alive, recorded, send, stop_all
 from azureml_local.runtime.azurite import AZURITE_VARIABLE, find_azurite, install_azurite
+from azureml_local.runtime.containers import remove_containers
 from azureml_local.runtime.gateway import find_haproxy
 
 START_LIMIT_SEC = 300.0
@@ -223,7 +224,7 @@ def _stop(home: Home, settings: Settings) -> bool:
         while is_alive(supervisor) and time.monotonic() < deadline:
             time.sleep(0.05)
         stop_all([supervisor], grace_sec=0)
-    swept = _sweep(home, settings)
+    swept = _sweep(home, settings) + remove_containers(home.jobs_dir, settings.home_id)
     home.supervisor_path.unlink(missing_ok=True)
     return supervisor is not None or swept > 0
 

@@ -21,6 +21,7 @@ DEFAULT_DATASTORE = "workspaceblobstore"
 ARTIFACT_DATASTORE = "workspaceartifactstore"
 FILE_TYPES = {"uri_file"}
 FOLDER_TYPES = {"uri_folder", "mltable", "custom_model", "mlflow_model", "triton_model"}
+KINDS = ("command", "sweep", "pipeline")
 DEFAULT_EXPERIMENT = "Default"
 
 
@@ -83,7 +84,7 @@ def output_uri(job_name: str, name: str, wanted: str | None, *, is_file: bool) -
     return f"azureml://datastores/{DEFAULT_DATASTORE}/paths/azureml/{job_name}/{name}{'' if is_file else '/'}"
 
 
-def put_job(store: Store, resource_id: str, body: dict[str, Any], *, parent: str | None = None) -> Resource:
+def put_job(store: Store, resource_id: str, body: dict[str, Any], internal: dict[str, Any]) -> Resource:
     """Check and create a job; one that exists already is refused."""
     name = last_name(resource_id)
     if not NAME.fullmatch(name):
@@ -92,6 +93,7 @@ def put_job(store: Store, resource_id: str, body: dict[str, Any], *, parent: str
         )
     if store.find(resource_id) is not None:
         raise ConflictError(f"A job named '{name}' exists already; give the new one another name.", "UserError")
+    kind = job_kind(body.get("properties") or {})
     properties = {key: value for key, value in (body.get("properties") or {}).items() if value is not None}
     properties |= {
         "status": "Queued",
@@ -100,16 +102,26 @@ def put_job(store: Store, resource_id: str, body: dict[str, Any], *, parent: str
         "tags": properties.get("tags") or {},
         "properties": properties.get("properties") or {},
         "inputs": properties.get("inputs") or {},
-        "outputs": _with_places(name, properties.get("outputs") or {}),
+        # A sweep's outputs are its trials', each at its own place.
+        "outputs": properties.get("outputs") or {} if kind == "sweep" else with_places(name, properties.get("outputs")),
         "isArchived": False,
         "services": {},
     }
-    return store.put(Resource(id=resource_id, properties=properties, internal={"parent": parent} if parent else {}))
+    return store.put(Resource(id=resource_id, properties=properties, internal=internal))
 
 
-def _with_places(job_name: str, outputs: dict[str, Any]) -> dict[str, Any]:
+def job_kind(properties: Mapping[str, Any]) -> str:
+    """Return a job's type, which must be one that runs here: command, sweep or pipeline."""
+    kind = str(properties.get("jobType", "")).lower()
+    if kind not in KINDS:
+        raise InvalidRequestError(f"Jobs of type '{properties.get('jobType')}' are not emulated.", "NotSupported")
+    return kind
+
+
+def with_places(job_name: str, outputs: Mapping[str, Any] | None) -> dict[str, Any]:
+    """Return a job's outputs, each with the place that it goes to."""
     placed = {}
-    for name, output in outputs.items():
+    for name, output in (outputs or {}).items():
         entry = {key: value for key, value in (output or {}).items() if value is not None}
         kind = entry.setdefault("jobOutputType", "uri_folder")
         entry["uri"] = output_uri(job_name, name, entry.get("uri"), is_file=kind in FILE_TYPES)

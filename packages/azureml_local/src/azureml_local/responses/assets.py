@@ -1,4 +1,4 @@
-"""Versioned assets: codes, environments and models share their calls."""
+"""Versioned assets: codes, environments, models, data and components share their calls."""
 
 from __future__ import annotations
 
@@ -16,9 +16,15 @@ from azureml_local.responses.paths import WORKSPACE
 from azureml_local.runtime.azurite import ACCOUNT
 
 # What the SDK reads without asking whether it is there.
-ALWAYS_PRESENT: dict[str, dict[str, object]] = {"models": {"flavors": {}}, "codes": {}, "environments": {}}
+ALWAYS_PRESENT: dict[str, dict[str, object]] = {"models": {"flavors": {}}}
 # A version's content, which may not change once it exists.
-CONTENT = {"models": ("modelUri",), "codes": ("codeUri",), "environments": ("image", "condaFile")}
+CONTENT = {
+    "models": ("modelUri",),
+    "codes": ("codeUri",),
+    "environments": ("image", "condaFile"),
+    "data": ("dataUri",),
+    "components": ("componentSpec",),
+}
 
 
 def _version_id(request: Request, kind: str) -> str:
@@ -70,7 +76,7 @@ def _routes_of(kind: str) -> list[Route]:
                     raise ConflictError(
                         f"{asset_id} exists already with another {name}; register a new version instead.", "UserError"
                     )
-        properties = {**ALWAYS_PRESENT[kind], **wanted, "provisioningState": "Succeeded"}
+        properties = {**ALWAYS_PRESENT.get(kind, {}), **wanted, "provisioningState": "Succeeded"}
         container_id = f"{plane.workspace_id}/{kind}/{request.path_params['name']}"
         latest = {"latestVersion": request.path_params["version"], "isArchived": False}
         plane.store.put(Resource(id=container_id, properties=latest))

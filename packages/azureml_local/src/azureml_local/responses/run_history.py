@@ -65,7 +65,8 @@ def _body(plane: Plane, job: Resource) -> dict[str, Any]:
         "outputs": {
             # The SDK looks a folder's or a file's place up under this one type.
             name: {"assetId": _asset_id(plane, job, name), "type": "uri_folder"}
-            for name in properties["outputs"]
+            for name, output in properties["outputs"].items()
+            if "uri" in output
         },
     }
 
@@ -129,6 +130,7 @@ async def resolve_uris(request: Request) -> JSONResponse:
         _asset_id(plane, job, name): {"uri": output["uri"], "type": output["jobOutputType"]}
         for job in plane.jobs.all()
         for name, output in job.properties["outputs"].items()
+        if "uri" in output
     }
     return JSONResponse({"values": {name: found[name] for name in wanted if name in found}})
 

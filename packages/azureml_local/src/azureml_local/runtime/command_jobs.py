@@ -96,7 +96,7 @@ class CommandJobs:
                 await self._files.collect(spec, job.internal.get("paths", {}), folder)
             raise
         finally:
-            await self._clear(job, folder)
+            await self.clear(job)
 
     async def resume(self, job: Resource, canceled: asyncio.Event, say: Callable[[str], None]) -> Outcome | None:
         """Take up a job whose container a killed plane has left behind; None when there is none."""
@@ -111,14 +111,14 @@ class CommandJobs:
         try:
             return await self._attend(job, parse_command(job.properties), folder, canceled, say)
         finally:
-            await self._clear(job, folder)
+            await self.clear(job)
 
-    async def _clear(self, job: Resource, folder: JobFolder) -> None:
+    async def clear(self, job: Resource) -> None:
         """Leave no container and no files behind."""
         if "paths" in job.internal:
             await self._engine.remove(self.container_name(job))
             job.internal.pop("paths")
-        await asyncio.to_thread(discard, folder.root)
+        await asyncio.to_thread(discard, self.folder(job).root)
 
     async def _prepare(self, job: Resource, spec: CommandSpec, folder: JobFolder, canceled: asyncio.Event) -> None:
         await self._engine.require()

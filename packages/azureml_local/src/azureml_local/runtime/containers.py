@@ -6,11 +6,12 @@ import asyncio
 import json
 import os
 import shutil
+import subprocess
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from azureml_local.exceptions import JobError
+from azureml_local.exceptions import JobError, PlaneError
 from azureml_local.runtime.children import Child, Children
 
 # Every container carries these, so that none is lost sight of, whatever becomes of the plane.
@@ -202,6 +203,33 @@ class Engine:
                 process.kill()
             raise
         return _Done(process.returncode or 0, out.decode("utf-8", "replace"), err.decode("utf-8", "replace"))
+
+
+def remove_containers(jobs_dir: Path, home_id: str) -> int:
+    """Remove the containers that a killed plane has left behind; returns how many there were.
+
+    Where no job has left a folder, there is none, and the engine is not asked.
+    """
+    client = find_docker()
+    if client is None or not jobs_dir.is_dir() or not any(jobs_dir.iterdir()):
+        return 0
+    wanted = ["ps", "--all", "--quiet", "--filter", f"label={HOME_LABEL}={home_id}"]
+    try:
+        found = subprocess.run([client, *wanted], capture_output=True, text=True, timeout=COMMAND_LIMIT_SEC, check=True)
+        names = found.stdout.split()
+        if names:
+            subprocess.run(
+                [client, "rm", "--force", "--volumes", *names],
+                capture_output=True,
+                timeout=COMMAND_LIMIT_SEC,
+                check=True,
+            )
+    except subprocess.SubprocessError as error:
+        raise PlaneError(
+            f"the containers of jobs that ran here cannot be removed: {error}; once the engine answers: docker rm "
+            f"--force $(docker ps --all --quiet --filter label={HOME_LABEL}={home_id})"
+        ) from error
+    return len(names)
 
 
 def _client() -> str:

@@ -115,7 +115,7 @@ class JobFiles:
             raise JobError("JobNotFound", f"The job '{job_name}', whose output is asked for, does not exist.")
         if output in ("artifacts", "default"):
             base = artifact_uri(job.name)
-        elif output in job.properties["outputs"]:
+        elif "uri" in job.properties["outputs"].get(output, {}):
             base = str(job.properties["outputs"][output]["uri"])
         else:
             raise JobError("OutputNotFound", f"The job '{job_name}' has no output named '{output}'.")
@@ -158,6 +158,7 @@ class JobFiles:
             place_of(str(output["uri"])) == place
             for job in self._store.children(f"{self._workspace_id}/jobs")
             for output in job.properties["outputs"].values()
+            if "uri" in output
         )
 
     async def collect(self, spec: CommandSpec, paths: Mapping[str, str], folder: JobFolder) -> None:

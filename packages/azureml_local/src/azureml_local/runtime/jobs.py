@@ -6,14 +6,18 @@ import asyncio
 import logging
 import os
 import traceback
+from collections.abc import Mapping
 from typing import Any
 
-from azureml_local.exceptions import AzureError, ConflictError, DeploymentError, InvalidRequestError, JobError
+from azureml_local.exceptions import AzureError, ConflictError, DeploymentError, JobError
 from azureml_local.models.computes import SERVERLESS, capacity
-from azureml_local.models.jobs import compute_name, is_terminal, parse_command, put_job
+from azureml_local.models.jobs import compute_name, is_terminal, job_kind, parse_command, put_job, with_places
+from azureml_local.models.pipelines import parse_pipeline
 from azureml_local.models.store import Resource, Store, now_text
+from azureml_local.models.sweeps import parse_sweep, trial_properties
 from azureml_local.runtime.command_jobs import CANCELED, CommandJobs, Outcome, failed
 from azureml_local.runtime.job_files import JobFiles
+from azureml_local.runtime.parents import Family, run_pipeline, run_sweep
 from azureml_local.runtime.slots import Slots
 
 LOGGER = logging.getLogger(__name__)
@@ -29,9 +33,9 @@ class Jobs:
         self._computes = f"{workspace_id}/computes"
         self._collection = f"{workspace_id}/jobs"
         self._slots = Slots()
+        self._family = Family(store, files, self._begin_child, self.wait, self.cancel)
         self._tasks: dict[str, asyncio.Task[None]] = {}
         self._canceled: dict[str, asyncio.Event] = {}
-        self._stopping = False
 
     def all(self) -> list[Resource]:
         """Return all jobs, children of other jobs included."""
@@ -43,28 +47,41 @@ class Jobs:
 
     def submit(self, resource_id: str, body: dict[str, Any], parent: Resource | None = None) -> Resource:
         """Check, create and begin a job."""
-        properties = body.get("properties") or {}
-        kind = str(properties.get("jobType", "")).lower()
-        if kind == "command":
-            parse_command({**properties, "outputs": {}, "command": "true"})
-        else:
-            raise InvalidRequestError(f"Jobs of type '{properties.get('jobType')}' are not emulated.", "NotSupported")
-        job = put_job(self._store, resource_id, body, parent=parent.name if parent else None)
+        internal = {"parent": parent.name, "root": parent.internal.get("root", parent.name)} if parent else {}
+        job = put_job(self._store, resource_id, body, internal)
         try:
-            parse_command(job.properties)
-            self._capacity(job)
+            self._check(job.name, job.properties)
         except AzureError:
             self._store.remove(job.id)
             raise
         self._begin(job)
         return job
 
-    def _capacity(self, job: Resource) -> tuple[str, int]:
+    def _check(self, name: str, properties: Mapping[str, Any]) -> None:
+        """Refuse what could not run."""
+        kind = job_kind(properties)
+        if kind == "command":
+            parse_command(properties)
+            self._capacity(properties)
+        elif kind == "sweep":
+            # All trials differ in values alone.
+            trial = trial_properties(properties, parse_sweep(properties), 0, display_name=name)
+            self._check(name, {**trial, "outputs": with_places(name, trial["outputs"])})
+        else:
+            for step in parse_pipeline(self._store, name, properties):
+                self._check(step.job_name, step.properties)
+
+    def _capacity(self, properties: Mapping[str, Any]) -> tuple[str, int]:
         """Return the compute that a job runs on and its number of nodes."""
-        name = compute_name(job.properties)
+        name = compute_name(properties)
         if name is None or name.lower() == SERVERLESS:
             return SERVERLESS, os.cpu_count() or 1
         return name.lower(), capacity(self._store, self._computes, name)
+
+    def _begin_child(self, parent: Resource, name: str, properties: Mapping[str, Any]) -> Resource:
+        """Begin a child, or find the one that was begun before a restart."""
+        child_id = f"{self._collection}/{name}"
+        return self._store.find(child_id) or self.submit(child_id, {"properties": properties}, parent)
 
     def _begin(self, job: Resource, *, again: bool = False) -> None:
         key = job.id.lower()
@@ -77,7 +94,8 @@ class Jobs:
         try:
             outcome = await self._run(job, self._canceled[key], again=again)
         except asyncio.CancelledError:
-            if not self._stopping or job.properties["status"] == "Queued":
+            # What has not begun, and what only waits for its children, is taken up again by the next start.
+            if job.properties["status"] == "Queued" or job_kind(job.properties) != "command":
                 raise
             outcome = failed("ControlPlaneStopped", "The local control plane was stopped while the job ran.")
         except JobError as error:
@@ -104,7 +122,11 @@ class Jobs:
         self._store.save()
 
     async def _run(self, job: Resource, canceled: asyncio.Event, *, again: bool) -> Outcome:
-        compute, nodes = self._capacity(job)
+        kind = job_kind(job.properties)
+        if kind != "command":
+            self._say(job, "Running")
+            return await (run_sweep if kind == "sweep" else run_pipeline)(job, canceled, self._family)
+        compute, nodes = self._capacity(job.properties)
         async with self._slots.hold(compute, nodes, canceled) as held:
             if not held:
                 return CANCELED
@@ -113,6 +135,7 @@ class Jobs:
                 if outcome is not None:
                     return outcome
                 if job.properties["status"] not in ("Queued", "Preparing"):
+                    await self._commands.clear(job)
                     return failed("ContainerLost", "The control plane was killed, and the job's container with it.")
             return await self._commands.run(job, canceled, lambda status: self._say(job, status))
 
@@ -157,7 +180,6 @@ class Jobs:
 
     async def stop(self) -> None:
         """Stop all jobs."""
-        self._stopping = True
         tasks = list(self._tasks.values())
         for task in tasks:
             task.cancel()
