@@ -27,7 +27,7 @@ def test_an_expired_token_says_so() -> None:
         credential(web_token(1_000_000_000)).get_token("https://arm.example/.default")
 
 
-@pytest.mark.parametrize("token", ["opaque-token", "a.b.c", "a.e30.c", "a.bnVsbA.c"])
+@pytest.mark.parametrize("token", ["opaque-token", "a.b.c", "a.e30.c", "a.bnVsbA.c", "a.eyJleHAiOjFlOTk5fQ.c"])
 def test_a_token_that_cannot_be_read_is_taken_for_valid(token: str) -> None:
     assert credential(token).get_token("https://arm.example/.default").expires_on > time.time()
 

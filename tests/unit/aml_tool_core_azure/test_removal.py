@@ -1,9 +1,15 @@
-"""Traffic that a deployment gives up goes to the others, in their proportions."""
+"""Traffic that a deployment gives up goes to the others, in their proportions; what another deletes is waited for."""
 
 from __future__ import annotations
 
+import time
+from types import SimpleNamespace
+from typing import Any
+
 import pytest
-from aml_tool_core.azure.removal import without
+from aml_tool_core.azure import operation
+from aml_tool_core.azure.removal import Outcome, remove_deployment, without
+from azure.core.exceptions import ResourceNotFoundError
 
 
 @pytest.mark.parametrize(
@@ -28,3 +34,27 @@ def test_what_is_left_adds_up_to_a_hundred(share: int) -> None:
     rest = 100 - share
     traffic = {"blue": share, "a": rest // 3, "b": rest // 5, "c": rest - rest // 3 - rest // 5}
     assert sum(without(traffic, "blue").values()) == 100
+
+
+def test_a_deployment_whose_endpoint_another_deletes_is_waited_for(monkeypatch: pytest.MonkeyPatch) -> None:
+    """No call that changes anything is made: the fake has none."""
+    monkeypatch.setattr(operation, "_ASK_AGAIN_SEC", 0.01)
+    asked = 0
+
+    def get(_name: str) -> Any:
+        nonlocal asked
+        asked += 1
+        if asked > 2:
+            absent = ResourceNotFoundError("gone")
+            absent.status_code = 404
+            raise absent
+        return SimpleNamespace(name="e", provisioning_state="Deleting", traffic={"blue": 100}, mirror_traffic={})
+
+    client: Any = SimpleNamespace(
+        workspace_name="w",
+        workspaces=SimpleNamespace(get=lambda _name: object()),
+        online_endpoints=SimpleNamespace(get=get),
+        online_deployments=SimpleNamespace(get=lambda _name, _endpoint: object()),
+    )
+    assert remove_deployment(client, "e", "blue", time.monotonic() + 30) is Outcome.ABSENT
+    assert asked == 3

@@ -47,7 +47,8 @@ def remove_endpoint(client: MLClient, endpoint_name: str, deadline: float) -> Ou
 def remove_deployment(client: MLClient, endpoint_name: str, deployment_name: str, deadline: float) -> Outcome:
     """Take a deployment's traffic away, remove it alone, and return when it is verified gone. Raises ToolError."""
     what = f"endpoint {endpoint_name}: deployment {deployment_name}: deletion"
-    endpoint = find_endpoint(client, endpoint_name)
+    # While the endpoint changes, or is itself deleted, by another operation, its traffic cannot be set.
+    endpoint = settled(lambda: find_endpoint(client, endpoint_name), f"endpoint {endpoint_name}", deadline)
     if endpoint is None or find_deployment(client, endpoint_name, deployment_name) is None:
         require_workspace(client)
         return Outcome.ABSENT
