@@ -13,6 +13,7 @@ import json
 import os
 import shlex
 import shutil
+import signal
 import string
 import subprocess
 import sys
@@ -112,11 +113,31 @@ class Chain:
 def make_model(chain: Chain) -> None:
     """Make the example's model, unless an earlier run made it: training is no part of what the chain measures."""
     model = chain.work / "model"
-    if not model.exists():
-        chain.run("make_model", [chain.olive_python, chain.example / "train.py", "--output", model])
-    if not chain.exported_model.exists():
-        words: list[str | Path] = [chain.olive_python, HERE / "export.py", chain.example.name, "--model_path", model]
-        chain.run("export", [*words, "--output", chain.exported_model])
+    with made_once(model) as folder:
+        if folder is not None:
+            chain.run("make_model", [chain.olive_python, chain.example / "train.py", "--output", folder])
+    with made_once(chain.exported_model) as folder:
+        if folder is not None:
+            words: list[str | Path] = [
+                chain.olive_python,
+                HERE / "export.py",
+                chain.example.name,
+                "--model_path",
+                model,
+            ]
+            chain.run("export", [*words, "--output", folder])
+
+
+@contextmanager
+def made_once(folder: Path) -> Iterator[Path | None]:
+    """Yield where to make a folder that is not there yet, else None; cut short, it leaves none that is half made."""
+    if folder.exists():
+        yield None
+        return
+    begun = folder.with_name(f".{folder.name}.begun")
+    shutil.rmtree(begun, ignore_errors=True)
+    yield begun
+    begun.rename(folder)
 
 
 def optimize(chain: Chain) -> None:
@@ -173,8 +194,14 @@ def compare(chain: Chain) -> None:
 
 def delete(chain: Chain) -> None:
     """Delete the endpoint with all its deployments."""
-    flags: dict[str, str | Path] = {"config_path": chain.settings("optimized"), "delete_endpoint": "True"}
+    flags: dict[str, str | Path] = {"config_path": deployed(chain) or "", "delete_endpoint": "True"}
     chain.run_tool("delete", "aml_online_endpoints_deleter", flags)
+
+
+def deployed(chain: Chain) -> Path | None:
+    """Return the file that names what stands: the settings, or the note of a deployer that was cut short."""
+    settings = chain.settings("optimized")
+    return next((path for path in (settings, settings.with_suffix(".partial.json")) if path.exists()), None)
 
 
 @contextmanager
@@ -183,7 +210,10 @@ def local_control_plane(home: Path) -> Iterator[dict[str, str]]:
 
     def azureml_local(command: str) -> str:
         words = [sys.executable, "-m", "azureml_local", command, "--home", str(home)]
-        return subprocess.run(words, check=True, stdout=subprocess.PIPE, text=True).stdout
+        done = subprocess.run(words, check=False, stdout=subprocess.PIPE, text=True)
+        if done.returncode:
+            raise StepFailed(f"azureml-local {command}: exit code {done.returncode}; its reason is above")
+        return done.stdout
 
     print(azureml_local("up"), end="", flush=True)
     try:
@@ -213,8 +243,8 @@ def run(chain: Chain, profilers: Sequence[str]) -> None:
             print(f"\n[{number}/{count}] {title}", flush=True)
             step()
     finally:
-        # A step that fails before the first deployment, or while it removes what it made itself, leaves nothing.
-        if chain.settings("optimized").exists():
+        # A step that fails before the first deployment, or a deployer that has removed what it made, leaves nothing.
+        if deployed(chain) is not None:
             print(f"\n[{count}/{count}] delete (aml_online_endpoints_deleter)", flush=True)
             delete(chain)
 
@@ -264,6 +294,8 @@ def _load(report: Mapping[str, Any]) -> str:
 
 
 def _percentile(report: Mapping[str, Any], q: str) -> str:
+    if "latency_ms" not in report["result"]:
+        return "-"  # nothing was answered
     percentile = report["result"]["latency_ms"]["percentiles"][q]
     low, high = percentile.get("ci95") or (None, None)
     bounds = f" [{_number(low)}, {_number(high)}]" if percentile.get("certified") else ""
@@ -271,9 +303,12 @@ def _percentile(report: Mapping[str, Any], q: str) -> str:
 
 
 def _failures(report: Mapping[str, Any]) -> str:
-    requests, errors = report["result"]["requests"], report["result"]["errors"]
-    limited = errors["status"].get("429", 0)
-    return f"{requests['completed'] - requests['succeeded'] - limited} / {limited}"
+    kinds = dict(report["result"]["errors"])
+    # A load generator that does not tell the status codes cannot tell a 429 either.
+    statuses = kinds.pop("status", None)
+    limited = "-" if statuses is None else statuses.get("429", 0)
+    answered = sum(count for status, count in (statuses or {}).items() if status != "429")
+    return f"{sum(kinds.values()) + answered} / {limited}"
 
 
 def _cpu(report: Mapping[str, Any]) -> str:
@@ -309,6 +344,7 @@ def main() -> int:
     work = (given.work_folder or REPOSITORY / ".demo" / given.example).absolute()
     work.mkdir(parents=True, exist_ok=True)
     started = time.monotonic()
+    signal.signal(signal.SIGTERM, signal.default_int_handler)  # what was deployed must go then too
     # The venv's python must not be resolved: its link is what makes it the venv's.
     chain = Chain(example, work, given.olive_python.absolute())
     try:
@@ -320,6 +356,9 @@ def main() -> int:
     except StepFailed as failure:
         print(f"\nchain: error: {failure}", file=sys.stderr)
         return 1
+    except KeyboardInterrupt:
+        print("\nchain: error: interrupted; nothing that it deployed is left", file=sys.stderr)
+        return 130
     print(f"\n{summary(chain, given.profilers)}\n\ndone in {time.monotonic() - started:.0f} s")
     return 0
 
