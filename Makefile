@@ -21,7 +21,7 @@ SHARED := schemas packages/aml_tool_core
 TOOL_PACKAGES := $(filter-out packages/metronome $(SHARED), \
 	$(patsubst %/pyproject.toml,%,$(wildcard packages/*/pyproject.toml)))
 METRONOME_SOURCES := $(shell find packages/metronome -type f -not -path '*/build/*' 2>/dev/null)
-PYTHON_SOURCES := packages schemas tests job-templates
+PYTHON_SOURCES := packages schemas tests job-templates images
 export MYPYPATH := $(subst $() $(),:,$(wildcard packages/*/src job-templates/*/code))
 
 PIP_INSTALL := -m pip install --quiet --quiet --disable-pip-version-check
@@ -46,7 +46,7 @@ test: setup .venv/.system-tests $(PLANE)/.azurite  ## run all tests: unit, contr
 lint: $(TOOLS)/.ready  ## check style and types
 	$(TOOLS)/bin/ruff check $(PYTHON_SOURCES)
 	$(TOOLS)/bin/ruff format --check $(PYTHON_SOURCES)
-	$(TOOLS)/bin/mypy $(wildcard packages/*/src) $(wildcard tests job-templates/*.py)
+	$(TOOLS)/bin/mypy $(wildcard packages/*/src) tests $(wildcard job-templates/*.py images/*/*.py)
 
 .PHONY: format
 format: $(TOOLS)/.ready  ## rewrite the Python sources in the project's style
