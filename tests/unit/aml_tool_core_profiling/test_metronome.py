@@ -11,7 +11,7 @@ from aml_tool_core import ToolError
 from aml_tool_core.profiling import Artifacts, Load, LoadModel, Plan
 from aml_tool_core.profiling.metronome import OUTPUT_FILE, command, parse, progress
 from aml_tool_core.profiling.payload import Payload
-from aml_tool_core.profiling.progress import Snapshot
+from aml_tool_core.profiling.progress import Counts, Snapshot
 from aml_tool_core.profiling.target import target_of
 
 FOLDER = Path("/private")
@@ -87,15 +87,15 @@ def document() -> dict[str, Any]:
         "schedule": {
             "timely_limit_us": 100, "timely": 90, "timely_percent": 91.8, "late": 8, "late_busy": 6,
             "late_generator": 2, "missed": 2, "max_delay_us": 1500, "max_delay_busy_us": 1500,
-            "max_delay_generator_us": 200,
+            "max_delay_generator_us": 200, "delay_generator_us_p99": 150,
         },
         "latency": distribution([[5_000, 90], [9_000, 1]], 5_040.5),
         "service_time": distribution([[4_000, 91]], 4_001.5),
         "latency_succeeded": distribution([[5_000, 88]], 5_000), "timed_out": distribution([], 0),
         "timeline": [
-            {"t_sec": 0, "sent": 49, "completed": 50, "errors": 0, **row},
-            {"t_sec": 1, "sent": 49, "completed": 0, "errors": 7, **dict.fromkeys(row, 0)},
-            {"t_sec": 2, "sent": 0, "completed": 41, "errors": 0, **row},
+            {"t_sec": 0, "sent": 49, "completed": 50, "errors": 0, "not_2xx": {"429": 2, "301": 1}, **row},
+            {"t_sec": 1, "sent": 49, "completed": 0, "errors": 7, "not_2xx": {}, **dict.fromkeys(row, 0)},
+            {"t_sec": 2, "sent": 0, "completed": 41, "errors": 0, "not_2xx": {}, **row},
         ],
         "cpu": {**cpu, "us_per_request": 9.0, "threads": [{**cpu, "percent_of_core": 10.0}] * 2},
     }  # fmt: skip
@@ -117,6 +117,7 @@ def test_output_becomes_a_result() -> None:
     assert result.schedule is not None
     assert (result.schedule.late, result.schedule.late_busy, result.schedule.missed) == (8, 6, 2)
     assert result.schedule.max_delay_ms == 1.5
+    assert (result.schedule.own_delay_ms_99, result.schedule.own_delay_ms_max) == (0.15, 0.2)
     assert result.generator is not None
     assert result.generator.cpu_percent_of_threads == pytest.approx(5)
     assert result.generator.run_queue_wait_percent == pytest.approx(0.5)
@@ -126,6 +127,7 @@ def test_output_becomes_a_result() -> None:
 def test_the_timeline_ends_with_the_window_and_an_empty_second_has_no_latency() -> None:
     first, second = parse(plan(), artifacts(json.dumps(document()))).timeline
     assert (first.requests_per_sec, first.latency_us_99) == (50, 6_000)
+    assert first.errors == 3, "answers that are not 2xx went wrong too"
     assert (second.errors, second.latency_us_50, second.latency_us_99) == (7, None, None)
 
 
@@ -143,8 +145,13 @@ def test_output_that_is_not_whole_is_an_error(found: Artifacts, said: str) -> No
 
 
 def test_progress_lines_are_told_from_others() -> None:
-    line = {"elapsed_sec": 1, "completed": 50, "errors": 2, "requests_per_sec": 49, "latency_us_p50": 1}
-    assert progress(json.dumps(line | {"latency_us_p99": 6_500})) == Snapshot(49.0, 6.5, 2)
+    line = {
+        "elapsed_sec": 1, "completed": 50, "errors": 2, "not_2xx": {"429": 1, "500": 3}, "requests_per_sec": 49,
+        "latency_us_p50": 1, "latency_us": [[6500, 49]], "service_time_us": [[5500, 49]],
+    }  # fmt: skip
+    counts = Counts(2, {429: 1, 500: 3}, ((6500, 49),), ((5500, 49),))
+    assert progress(json.dumps(line | {"latency_us_p99": 6_500})) == Snapshot(49.0, 6.5, 6, counts)
+    assert progress(json.dumps(line | {"latency_us_p99": 6_500, "not_2xx": None})) is None
     assert progress(json.dumps(line)) is None
     assert progress("metronome: error: no") is None
     assert progress("{") is None

@@ -19,7 +19,7 @@ FIRST = Result(
     latency=Histogram.of([(1_000, 100)], mean_us=999.5),
     service_time=Histogram.of([(900, 100)]),
     planned=100,
-    schedule=Schedule(99.0, 1, 0, 5.0, 1),
+    schedule=Schedule(99.0, 1, 0, 5.0, 1, 0.5, 4.0),
     timeline=(Second(0, 50.0, 0), Second(1, 50.0, 2)),
     generator=Generator(0.2, 10.0, 1.0),
     notes=("same",),
@@ -32,7 +32,7 @@ SECOND = replace(
     errors=Errors(timeout=4, status={429: 1, 500: 3}),
     latency=Histogram.of([(1_000, 100), (3_000, 200)]),
     planned=302,
-    schedule=Schedule(97.0, 9, 2, 8.0, 4),
+    schedule=Schedule(97.0, 9, 2, 8.0, 4, 0.2, 7.0),
     generator=Generator(0.6, 30.0, None),
 )
 
@@ -55,7 +55,7 @@ def test_counts_and_histograms_add_up() -> None:
     assert whole.latency.counts == ((1_000, 200), (3_000, 200))
     assert whole.latency.mean_us == 2_000
     assert whole.service_time is not None and whole.service_time.total == 200
-    assert whole.schedule == Schedule(97.5, 10, 2, 8.0, 5)
+    assert whole.schedule == Schedule(97.5, 10, 2, 8.0, 5, 0.5, 7.0)
     assert [second.t_sec for second in whole.timeline] == [0, 1, 2, 3]
     assert whole.generator == Generator(pytest.approx(0.8), 20.0, None)  # type: ignore[arg-type]
     assert whole.notes == ("same",)

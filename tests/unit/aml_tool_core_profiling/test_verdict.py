@@ -75,6 +75,23 @@ def test_the_limits_themselves_are_kept(result: Result) -> None:
     assert judge(OPEN, result).valid
 
 
+def test_late_sends_say_how_late_and_what_helps() -> None:
+    (reason,) = judge(OPEN, replace(GOOD, schedule=Schedule(98.0, 60, 0, 9.0, 20, 0.35, 4.1))).reasons
+    assert "20 late because every connection was busy, 40 by the load generator's own fault" in reason
+    assert "itself delayed 99 % of the sends by no more than 0.35 ms, the worst by 4.10 ms" in reason
+    assert reason.endswith("give it a core that nothing else uses, or run it on another machine than what it loads")
+
+
+def test_a_generator_that_was_not_late_is_told_nothing() -> None:
+    (reason,) = judge(OPEN, replace(GOOD, schedule=Schedule(98.0, 60, 0, 9.0, 60, 0.01, 0.09))).reasons
+    assert reason.endswith("less than 99.9 %")
+
+
+def test_a_run_that_was_stopped_is_not_valid() -> None:
+    (reason,) = judge(OPEN, replace(GOOD, stopped_early="too slow")).reasons
+    assert reason == "stopped early, after 30.0 s, as abort_on_fail asks: too slow"
+
+
 def test_refusals_by_concurrency_are_noted() -> None:
     notes = judge(OPEN, replace(GOOD, errors=Errors(status={429: 150}))).notes
     assert notes[0].startswith("150 requests (5.0%) were refused with 429")

@@ -122,4 +122,7 @@ def check(report: dict[str, Any], schema: dict[str, Any]) -> None:
     for key in ("sent", "completed"):
         assert sum(row[key] for row in report["timeline"]) == requests[key]
     assert sum(row["errors"] for row in report["timeline"]) == sum(errors.values())
+    wrong = sum(count for row in report["timeline"] for count in row["not_2xx"].values())
+    assert wrong == requests["completed"] - requests["succeeded"]
+    assert kept["delay_generator_us_p99"] <= max(1, 1.001 * kept["max_delay_generator_us"])
     assert [row["t_sec"] for row in report["timeline"]] == list(range(len(report["timeline"])))

@@ -15,6 +15,7 @@ import pytest
 
 Serve = Callable[..., tuple[str, Callable[[], dict[str, Any]]]]
 Checked = Callable[[dict[str, Any]], None]
+Measure = Callable[..., dict[str, Any]]
 
 
 def run(binary: Path, *flags: str) -> subprocess.CompletedProcess[str]:
@@ -185,9 +186,26 @@ def test_progress_is_one_json_object_per_second(serve: Serve, binary: Path) -> N
     lines = [json.loads(line) for line in done.stderr.splitlines()]
     assert [line["elapsed_sec"] for line in lines][:2] == [1, 2]
     assert set(lines[0]) == {
-        "elapsed_sec", "completed", "errors", "requests_per_sec", "latency_us_p50", "latency_us_p99",
+        "elapsed_sec", "completed", "errors", "not_2xx", "requests_per_sec", "latency_us_p50", "latency_us_p99",
+        "latency_us", "service_time_us",
     }  # fmt: skip
     assert lines[1]["completed"] == pytest.approx(200, abs=3)
+    for kind in ("latency_us", "service_time_us"):
+        assert sum(count for _, count in lines[1][kind]) == lines[1]["requests_per_sec"]
+
+
+def test_answers_that_are_not_2xx_are_in_their_second(measure: Measure, serve: Serve, binary: Path) -> None:
+    url, _ = serve()
+    flags = ("--rate", "100", "--duration", "2", "--progress")
+    report = measure(url + "/status/503", *flags)
+    rows = report["timeline"]
+    assert [row["not_2xx"] for row in rows] == [{"503": row["completed"]} for row in rows if row["completed"]]
+    assert sum(row["completed"] for row in rows) == report["status"]["503"] == 200
+    assert all(row["errors"] == 0 for row in rows)
+    done = run(binary, "--url", url + "/status/429", *flags, "--json", "/dev/null")
+    last = json.loads(done.stderr.splitlines()[-1])
+    assert last["not_2xx"] == {"429": last["completed"]}
+    assert all("not_2xx" in row and row["not_2xx"] == {} for row in measure(url, *flags)["timeline"])
 
 
 def test_without_json_it_prints_a_summary(serve: Serve, binary: Path) -> None:

@@ -179,14 +179,19 @@ def _schedule(results: Sequence[Mapping[str, Any]]) -> Schedule | None:
     schedules = [result["schedule"] for result in results]
     weights = [result["requests"].get("planned", result["requests"]["sent"]) for result in results]
     timely = sum(one["timely_sends_percent"] * weight for one, weight in zip(schedules, weights, strict=True))
-    delays = [one["max_delay_ms"] for one in schedules if "max_delay_ms" in one]
     return Schedule(
         timely_sends_percent=min(timely / sum(weights), 100.0) if sum(weights) else 100.0,
         late=_sum(schedules, "late"),
         missed=_sum(schedules, "missed"),
         late_busy=_sum_if_all(schedules, "late_busy"),
-        max_delay_ms=max(delays) if delays else None,
+        max_delay_ms=_worst(schedules, "max_delay_ms"),
+        own_delay_ms_99=_worst(schedules, "own_delay_ms_99"),
+        own_delay_ms_max=_worst(schedules, "own_delay_ms_max"),
     )
+
+
+def _worst(schedules: Sequence[Mapping[str, Any]], key: str) -> float | None:
+    return max((one[key] for one in schedules if key in one), default=None)
 
 
 def _generator(results: Sequence[Mapping[str, Any]]) -> Generator | None:

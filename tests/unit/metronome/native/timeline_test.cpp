@@ -11,7 +11,7 @@ TEST_SUITE("timeline") {
     SliceBox box;
     SecondRecorder recorder(box);
     recorder.sent(0);
-    recorder.answered(kSecond - 1, 5 * kMillisecond, 3 * kMillisecond);
+    recorder.answered(kSecond - 1, 200, 5 * kMillisecond, 3 * kMillisecond);
     recorder.sent(kSecond);  // the first second is still open
     recorder.failed(kSecond + 1);
     CHECK(box.take().empty());
@@ -47,9 +47,9 @@ TEST_SUITE("timeline") {
     SliceBox box;
     SecondRecorder fast(box);
     SecondRecorder slow(box);
-    for (int i = 0; i < 99; ++i) fast.answered(i, kMillisecond, kMillisecond / 2);
-    slow.answered(7, kSecond, kSecond);
-    slow.answered(8, kSecond, kSecond);
+    for (int i = 0; i < 99; ++i) fast.answered(i, 200, kMillisecond, kMillisecond / 2);
+    slow.answered(7, 503, kSecond, kSecond);
+    slow.answered(8, 503, kSecond, kSecond);
     Timeline timeline(2);
     fast.seal_before(kSecond);
     CHECK(timeline.add(box.take()).empty());
@@ -60,6 +60,12 @@ TEST_SUITE("timeline") {
     CHECK(rows[0].latency_p50_us == 1000);
     CHECK(rows[0].latency_p99_us == doctest::Approx(1e6).epsilon(0.001));
     CHECK(rows[0].service_time_p99_us == doctest::Approx(1e6).epsilon(0.001));
+    CHECK(rows[0].not_2xx == Statuses{{503, 2}});
+    REQUIRE(rows[0].latency.size() == 2);
+    CHECK(rows[0].latency[0] == std::pair<std::int64_t, std::uint64_t>(1000, 99));
+    CHECK(rows[0].service_time[0] == std::pair<std::int64_t, std::uint64_t>(500, 99));
+    CHECK(timeline.rows()[0].not_2xx == Statuses{{503, 2}});
+    CHECK(timeline.rows()[0].latency.empty());  // kept for the whole run, so without them
   }
 
   TEST_CASE("what a thread did not hand over does not keep the rest back at the end") {

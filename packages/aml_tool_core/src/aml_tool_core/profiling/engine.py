@@ -24,6 +24,7 @@ from aml_tool_core.profiling.payload import Payload
 from aml_tool_core.profiling.progress import Snapshot, Ticker
 from aml_tool_core.profiling.result import Result
 from aml_tool_core.profiling.target import Target
+from aml_tool_core.profiling.watch import Watch
 
 log = logging.getLogger(__name__)
 
@@ -113,18 +114,23 @@ def installed(engine: Engine) -> Installed:
     return Installed(engine, path, found.group(1) if found else "unknown")
 
 
-def measure(tool: Installed, plan: Plan) -> Result:
-    """Warm up where asked, run, and return what was measured. Raises ToolError where the engine fails."""
+def measure(tool: Installed, plan: Plan, watch: Watch | None = None) -> Result:
+    """Warm up where asked, run, and return what was measured. Raises ToolError where the engine fails.
+
+    With a watch, the run is stopped as soon as that says that a demand is lost, and the result says why.
+    """
     if not plan.load.warmup_sec or tool.engine.warms_up:
-        return run(tool, plan)
+        return run(tool, plan, watch)
     log.info("warming up for %d s, not counted", plan.load.warmup_sec)
     run(tool, replace(plan, load=replace(plan.load, duration_sec=plan.load.warmup_sec, warmup_sec=0)))
-    return run(tool, replace(plan, load=replace(plan.load, warmup_sec=0)))
+    return run(tool, replace(plan, load=replace(plan.load, warmup_sec=0)), watch)
 
 
-def run(tool: Installed, plan: Plan) -> Result:
-    """Run the engine once, to its end. Raises ToolError where it fails or does not end."""
+def run(tool: Installed, plan: Plan, watch: Watch | None = None) -> Result:
+    """Run the engine once, to its end or the watch's. Raises ToolError where it fails or does not end."""
     engine = tool.engine
+    if watch is not None:
+        watch.begin()
     with tempfile.TemporaryDirectory(prefix="aml-profiler-") as name:  # mode 0700
         folder = Path(name)
         command = engine.command(plan, folder)
@@ -138,15 +144,16 @@ def run(tool: Installed, plan: Plan) -> Result:
             processes.running(
                 [tool.path, *command.arguments], stdout=stdout, env=os.environ | command.env, cwd=folder
             ) as process,
-            _lines_read(process.stderr, engine.progress, ticker) as last_lines,
+            _lines_read(process.stderr, engine.progress, ticker, watch) as last_lines,
         ):
             workers = _Workers(process.pid)
-            code = _wait(process, plan.load, ticker, workers, engine.name)
+            code, stopped = _wait(process, plan.load, ticker, workers, engine.name, watch)
         ticker.close()
         after = resource.getrusage(resource.RUSAGE_CHILDREN)
-        if code != 0:
+        # A generator that is stopped says so in its exit code, as the shell does, and writes its result all the same.
+        if code != 0 and not (stopped and code == 128 + signal.SIGTERM):
             raise ToolError(f"{engine.name} on {plan.target.origin}: {_failure(code, last_lines)}")
-        return engine.parse(
+        result = engine.parse(
             plan,
             Artifacts(
                 stdout=(folder / "stdout").read_text("utf-8", "replace"),
@@ -159,6 +166,7 @@ def run(tool: Installed, plan: Plan) -> Result:
                 workers=workers.times(),
             ),
         )
+        return replace(result, stopped_early=stopped) if result.duration_sec < plan.load.duration_sec else result
 
 
 class _Workers:
@@ -192,21 +200,32 @@ def _write_private(path: Path, content: bytes) -> None:
         file.write(content)
 
 
-def _wait(process: subprocess.Popen[bytes], load: Load, ticker: Ticker, workers: _Workers, name: str) -> int:
+def _wait(
+    process: subprocess.Popen[bytes], load: Load, ticker: Ticker, workers: _Workers, name: str, watch: Watch | None
+) -> tuple[int, str | None]:
+    """Wait for the end; return the exit code and, where the watch stopped it, why."""
+    stopped = None
     limit_sec = load.warmup_sec + load.duration_sec + load.timeout_sec + _OVERTIME_SEC
     deadline = time.monotonic() + limit_sec
     while (code := process.poll()) is None:
         if time.monotonic() > deadline:
             raise ToolError(f"{name}: still running after {limit_sec:.0f} s; ended it, no report is written")
+        if watch is not None and watch.lost is not None and stopped is None:
+            stopped = watch.lost
+            process.terminate()
+            log.warning("stopping early: %s", stopped)
         ticker.tick()
         workers.sample()
         time.sleep(_POLL_SEC)
-    return code
+    return code, stopped
 
 
 @contextmanager
 def _lines_read(
-    pipe: IO[bytes] | None, progress: Callable[[str], Snapshot | None] | None, ticker: Ticker
+    pipe: IO[bytes] | None,
+    progress: Callable[[str], Snapshot | None] | None,
+    ticker: Ticker,
+    watch: Watch | None,
 ) -> Iterator[Sequence[str]]:
     """Read the engine's stderr as it comes: progress to the ticker, the rest kept for an error message."""
     kept: list[str] = []
@@ -217,6 +236,8 @@ def _lines_read(
             snapshot = progress(line) if progress else None
             if snapshot is not None:
                 ticker.seen(snapshot)
+                if watch is not None:
+                    watch.seen(snapshot)
             elif line:
                 kept.append(line)
                 del kept[:-_STDERR_LINES_KEPT]

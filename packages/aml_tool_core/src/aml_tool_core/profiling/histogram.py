@@ -22,6 +22,11 @@ _HIGHEST_US = 3_600_000_000
 _SIGNIFICANT_DIGITS = 3
 
 
+def nearest_rank(count: int, percent: float) -> int:
+    """Return the rank (from 1) of the observation that HdrHistogram takes for a percentile."""
+    return max(1, int(percent / 100 * count + 0.5))
+
+
 @dataclass(frozen=True)
 class Percentile:
     """A percentile with its 95 % interval; a bound that the sample cannot give is None."""
@@ -87,7 +92,7 @@ class Histogram:
 
     def percentile(self, percent: float) -> Percentile:
         """Return a percentile by HdrHistogram's rule (nearest rank, upper edge of its bucket) with its interval."""
-        rank = max(1, int(percent / 100 * self.total + 0.5))
+        rank = nearest_rank(self.total, percent)
         ranks = rank_interval(self.total, percent / 100)
         return Percentile(
             value_us=self._upper_edges[self._bucket(rank)],

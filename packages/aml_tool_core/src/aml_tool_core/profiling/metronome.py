@@ -12,7 +12,7 @@ from aml_tool_core import documents
 from aml_tool_core.errors import InputError, ToolError
 from aml_tool_core.profiling.engine import Artifacts, Command, Engine, Plan
 from aml_tool_core.profiling.histogram import Histogram
-from aml_tool_core.profiling.progress import Snapshot
+from aml_tool_core.profiling.progress import Counts, Snapshot
 from aml_tool_core.profiling.result import Errors, Generator, Result, Schedule, Second
 
 URL_FILE = "url.txt"
@@ -96,8 +96,11 @@ def parse(plan: Plan, artifacts: Artifacts) -> Result:
             missed=schedule["missed"],
             max_delay_ms=schedule["max_delay_us"] / 1000,
             late_busy=schedule["late_busy"],
+            own_delay_ms_99=schedule["delay_generator_us_p99"] / 1000,
+            own_delay_ms_max=schedule["max_delay_generator_us"] / 1000,
         ),
-        timeline=tuple(_second(row) for row in document["timeline"] if row["t_sec"] < plan.load.duration_sec),
+        # Whole seconds: what follows is the drain and, of a run that was stopped, a second's beginning.
+        timeline=tuple(_second(row) for row in document["timeline"] if row["t_sec"] + 1 <= document["window_sec"]),
         generator=_generator(document),
         notes=_error_notes(document["error_reasons"]),
     )
@@ -109,8 +112,15 @@ def progress(line: str) -> Snapshot | None:
         return None
     try:
         told = json.loads(line)
-        return Snapshot(float(told["requests_per_sec"]), told["latency_us_p99"] / 1000, int(told["errors"]))
-    except (ValueError, KeyError, TypeError):
+        counts = Counts(
+            errors=int(told["errors"]),
+            not_2xx=_by_code(told["not_2xx"]),
+            latency_us=_pairs(told["latency_us"]),
+            service_time_us=_pairs(told["service_time_us"]),
+        )
+        wrong = counts.errors + sum(counts.not_2xx.values())
+        return Snapshot(float(told["requests_per_sec"]), told["latency_us_p99"] / 1000, wrong, counts)
+    except (ValueError, KeyError, TypeError, AttributeError):
         return None  # something else that metronome said; it is kept for the error message
 
 
@@ -126,9 +136,18 @@ def _document(artifacts: Artifacts) -> dict[str, Any]:
     return document
 
 
+def _by_code(counts: Mapping[str, int]) -> dict[int, int]:
+    return {int(code): int(count) for code, count in counts.items()}
+
+
+def _pairs(histogram: Sequence[Sequence[int]]) -> tuple[tuple[int, int], ...]:
+    return tuple((int(value), int(count)) for value, count in histogram)
+
+
 def _histogram(distribution: Mapping[str, Any]) -> Histogram:
-    pairs = ((int(value), int(count)) for value, count in distribution["histogram"])
-    return Histogram.of(pairs, mean_us=distribution["mean_us"], stdev_us=distribution["stdev_us"])
+    return Histogram.of(
+        _pairs(distribution["histogram"]), mean_us=distribution["mean_us"], stdev_us=distribution["stdev_us"]
+    )
 
 
 def _second(row: Mapping[str, Any]) -> Second:
@@ -136,7 +155,7 @@ def _second(row: Mapping[str, Any]) -> Second:
     return Second(
         t_sec=row["t_sec"],
         requests_per_sec=float(row["completed"]),
-        errors=row["errors"],
+        errors=row["errors"] + sum(row["not_2xx"].values()),
         latency_us_50=row["latency_us_p50"] if answered else None,
         latency_us_99=row["latency_us_p99"] if answered else None,
     )

@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from aml_tool_core import outputs
-from aml_tool_core.errors import CriteriaMissed
+from aml_tool_core.errors import CriteriaMissed, InputError
 from aml_tool_core.profiling import deployment as deployments
 from aml_tool_core.profiling import engine as engines
 from aml_tool_core.profiling import load as loads
@@ -22,6 +22,7 @@ from aml_tool_core.profiling.cost import cost_of, price_of
 from aml_tool_core.profiling.engine import Engine, Installed, Plan
 from aml_tool_core.profiling.load import LoadModel
 from aml_tool_core.profiling.result import Result
+from aml_tool_core.profiling.watch import Watch, watch_of
 from aml_tool_core.report_page import render_report
 from aml_tool_core.tool import Flag, Job, Kind, Tool
 
@@ -97,6 +98,7 @@ def run(profiler: Profiler, job: Job) -> None:
     engine = engines.installed(profiler.engines[config.get("engine", next(iter(profiler.engines)))])
     user_agent = f"{profiler.name}/{profiler.version}"
     plan = Plan(target, payload, load, user_agent, reach.ca_file(), config_source, target_source)
+    watched = _watch(config, engine, plan)
     reach.check(target)
 
     log.info(
@@ -105,7 +107,7 @@ def run(profiler: Profiler, job: Job) -> None:
         load.duration_sec,
     )  # fmt: skip
     started_at = datetime.now(timezone.utc)
-    runs = _runs(log, engine, plan, int(config["repeat"]))
+    runs = _runs(log, engine, plan, int(config["repeat"]), watched)
     ended_at = datetime.now(timezone.utc)
 
     result = repeats.together(runs)
@@ -129,12 +131,26 @@ def run(profiler: Profiler, job: Job) -> None:
             raise CriteriaMissed(misses)
 
 
-def _runs(log: logging.Logger, engine: Installed, plan: Plan, count: int) -> tuple[Result, ...]:
-    runs = []
+def _watch(config: Mapping[str, Any], engine: Installed, plan: Plan) -> Watch | None:
+    """Return what watches the runs where the configuration asks for it. Raises InputError where the engine is mute."""
+    if not config.get("abort_on_fail"):
+        return None
+    if engine.engine.progress is None:
+        raise InputError(
+            f"{plan.config_source}: /profiler_config/abort_on_fail: engine {engine.engine.name} tells nothing before "
+            "its end; leave `engine` or `abort_on_fail` out"
+        )
+    return watch_of(config["sla"], plan.load, int(config["repeat"]))
+
+
+def _runs(log: logging.Logger, engine: Installed, plan: Plan, count: int, watched: Watch | None) -> tuple[Result, ...]:
+    runs: list[Result] = []
     for number in range(1, count + 1):
         if count > 1:
             log.info("run %d of %d", number, count)
-        runs.append(engines.measure(engine, plan))
+        runs.append(engines.measure(engine, plan, watched))
+        if runs[-1].stopped_early is not None:
+            break
     return tuple(runs)
 
 

@@ -5,10 +5,21 @@ from __future__ import annotations
 import logging
 import sys
 import time
+from collections.abc import Mapping
 from dataclasses import dataclass
 
 _TERMINAL_EVERY_SEC = 1.0
 _LOG_EVERY_SEC = 10.0
+
+
+@dataclass(frozen=True)
+class Counts:
+    """What went wrong so far in a run, and the latencies of one second: (highest value of a bucket, count)."""
+
+    errors: int  # not answered
+    not_2xx: Mapping[int, int]  # answers by status code
+    latency_us: tuple[tuple[int, int], ...]
+    service_time_us: tuple[tuple[int, int], ...]
 
 
 @dataclass(frozen=True)
@@ -17,7 +28,8 @@ class Snapshot:
 
     requests_per_sec: float
     latency_ms_99: float | None
-    errors: int
+    errors: int  # so far, whatever went wrong
+    counts: Counts | None = None  # None of an engine that does not tell them
 
 
 class Ticker:

@@ -40,6 +40,7 @@ def together(runs: Sequence[Result]) -> Result:
         timeline=_timeline(runs),
         generator=_generator(runs),
         notes=tuple(dict.fromkeys(note for run in runs for note in run.notes)),
+        stopped_early=runs[-1].stopped_early,
     )
 
 
@@ -69,6 +70,10 @@ def _sum(values: Sequence[int | None]) -> int | None:
     return sum(known) if len(known) == len(values) else None
 
 
+def _worst(values: Sequence[float | None]) -> float | None:
+    return max((value for value in values if value is not None), default=None)
+
+
 def _added(histograms: Sequence[Histogram]) -> Histogram:
     return Histogram.of(pair for histogram in histograms for pair in histogram.counts)
 
@@ -94,13 +99,14 @@ def _schedule(runs: Sequence[Result]) -> Schedule | None:
         return None
     sent = [run.sent for run in runs]
     timely = sum(schedule.timely_sends_percent * count for schedule, count in zip(schedules, sent, strict=True))
-    delays = [schedule.max_delay_ms for schedule in schedules if schedule.max_delay_ms is not None]
     return Schedule(
         timely_sends_percent=timely / max(sum(sent), 1),
         late=sum(schedule.late for schedule in schedules),
         missed=sum(schedule.missed for schedule in schedules),
-        max_delay_ms=max(delays, default=None),
+        max_delay_ms=_worst([schedule.max_delay_ms for schedule in schedules]),
         late_busy=_sum([schedule.late_busy for schedule in schedules]),
+        own_delay_ms_99=_worst([schedule.own_delay_ms_99 for schedule in schedules]),
+        own_delay_ms_max=_worst([schedule.own_delay_ms_max for schedule in schedules]),
     )
 
 

@@ -136,6 +136,7 @@ def _result(result: Result) -> dict[str, Any]:
     histogram = {"encoding": ENCODING, "unit": "us", "latency": result.latency.encoded()}
     document: dict[str, Any] = {
         "duration_sec": result.duration_sec,
+        "stopped_early": result.stopped_early,
         "requests": _without_none(
             {
                 "planned": result.planned,
@@ -232,6 +233,8 @@ def _schedule(schedule: Schedule) -> dict[str, Any]:
             "missed": schedule.missed,
             "late_busy": schedule.late_busy,
             "max_delay_ms": schedule.max_delay_ms,
+            "own_delay_ms_99": schedule.own_delay_ms_99,
+            "own_delay_ms_max": schedule.own_delay_ms_max,
         }
     )
 

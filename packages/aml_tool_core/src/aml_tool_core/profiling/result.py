@@ -42,6 +42,8 @@ class Schedule:
     missed: int
     max_delay_ms: float | None = None
     late_busy: int | None = None  # of the late: because every connection still waited for an answer
+    own_delay_ms_99: float | None = None  # of all sends, what the generator itself lost
+    own_delay_ms_max: float | None = None
 
 
 @dataclass(frozen=True)
@@ -82,6 +84,7 @@ class Result:
     timeline: tuple[Second, ...] = ()
     generator: Generator | None = None
     notes: tuple[str, ...] = ()
+    stopped_early: str | None = None  # why, where it was not run to its end
 
     @property
     def requests_per_sec(self) -> float:

@@ -11,7 +11,7 @@ from aml_tool_core.profiling.histogram import Histogram
 from aml_tool_core.profiling.result import Result
 
 _CPU_METRIC = "CpuUtilizationPercentage"
-_LATENCY = re.compile(r"(latency_ms|service_time_ms)_(mean|max|[0-9.]+)")
+_LATENCY = re.compile(r"(?P<of>latency_ms|service_time_ms)_(?P<which>mean|max|[0-9.]+)")
 _AT_LEAST = frozenset({"requests_per_sec", "succeeded_per_sec"})  # every other metric is to be at most its limit
 
 
@@ -39,17 +39,31 @@ class Criterion:
         return f"SLA missed: {self.metric} is {self.value:.6g}, {side} {self.limit:g} demanded"
 
 
+@dataclass(frozen=True)
+class LatencyDemand:
+    """A metric that is a statistic of a latency: `latency_ms_99`."""
+
+    of: str  # latency_ms or service_time_ms
+    which: str  # mean, max or a percentile
+
+
+def latency_demand(metric: str) -> LatencyDemand | None:
+    """Return what a metric says of a latency, None for one that is about something else."""
+    found = _LATENCY.fullmatch(metric)
+    return None if found is None else LatencyDemand(**found.groupdict())
+
+
 def judge(sla: Mapping[str, float], result: Result, usage: Usage) -> tuple[Criterion, ...]:
     """Hold a run against each demand of a valid `sla`."""
     return tuple(Criterion(metric, limit, _value(metric, result, usage)) for metric, limit in sla.items())
 
 
 def _value(metric: str, result: Result, usage: Usage) -> float | None:
-    latency = _LATENCY.fullmatch(metric)
+    latency = latency_demand(metric)
     if latency is not None:
         # In a closed loop the service time is the latency.
-        histogram = result.latency if latency[1] == "latency_ms" else result.service_time or result.latency
-        return _latency_ms(histogram, latency[2])
+        histogram = result.latency if latency.of == "latency_ms" else result.service_time or result.latency
+        return _latency_ms(histogram, latency.which)
     if metric == "cpu_percent_max":
         return None if usage.metrics is None else usage.metrics.get(_CPU_METRIC, {}).get("maximum")
     return {

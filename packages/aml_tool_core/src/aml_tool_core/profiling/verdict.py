@@ -31,7 +31,12 @@ class Verdict:
 
 def judge(load: Load, result: Result) -> Verdict:
     """Hold a result against the rules."""
-    reasons = [*_failure_reasons(result), *_schedule_reasons(load, result), *_generator_reasons(load, result)]
+    reasons = [
+        *_stop_reasons(result),
+        *_failure_reasons(result),
+        *_schedule_reasons(load, result),
+        *_generator_reasons(load, result),
+    ]
     if result.latency.total < P99_REQUESTS:
         reasons.append(
             f"{result.latency.total} requests were measured, too few for p99, which needs {P99_REQUESTS}; "
@@ -46,13 +51,19 @@ def clients_needed(target_rps: float, service_time_sec: float) -> int:
     return math.floor(target_rps * service_time_sec) + 1
 
 
+def _stop_reasons(result: Result) -> list[str]:
+    if result.stopped_early is None:
+        return []
+    return [f"stopped early, after {result.duration_sec:.1f} s, as abort_on_fail asks: {result.stopped_early}"]
+
+
 def _schedule_reasons(load: Load, result: Result) -> list[str]:
     schedule, target_rps = result.schedule, load.target_rps
     reasons = []
     if schedule is not None and schedule.timely_sends_percent < TIMELY_PERCENT:
         reasons.append(
             f"{schedule.timely_sends_percent:.2f} % of the requests were sent on time ({_late(schedule)}, "
-            f"{schedule.missed} never), less than {TIMELY_PERCENT} %"
+            f"{schedule.missed} never), less than {TIMELY_PERCENT} %{_remedy(schedule)}"
         )
     if target_rps is not None and result.requests_per_sec < target_rps * (1 - RATE_SHORTFALL):
         reasons.append(
@@ -69,6 +80,18 @@ def _late(schedule: Schedule) -> str:
         return f"{schedule.late} late"
     own = schedule.late - schedule.late_busy
     return f"{schedule.late_busy} late because every connection was busy, {own} by the load generator's own fault"
+
+
+def _remedy(schedule: Schedule) -> str:
+    """Return how late the generator itself was and what helps; nothing where it was not, or where nobody knows."""
+    if schedule.late_busy is None or schedule.late <= schedule.late_busy:
+        return ""
+    delays = {"99 % of the sends by no more than": schedule.own_delay_ms_99, "the worst by": schedule.own_delay_ms_max}
+    told = ", ".join(f"{words} {delay_ms:.2f} ms" for words, delay_ms in delays.items() if delay_ms is not None)
+    return (
+        f"; the load generator itself delayed {told or 'them'}: give it a core that nothing else uses, or run it on "
+        "another machine than what it loads"
+    )
 
 
 def _too_few_connections(load: Load, target_rps: float, result: Result) -> list[str]:
