@@ -96,5 +96,10 @@ def test_secrets_are_hidden() -> None:
     assert said == "key ***, Bearer ***, https://x/y?sv=1&sig=***&se=2"
 
 
+def test_a_web_token_is_hidden_wherever_it_stands() -> None:
+    said = logs.redacted('{"access_token": "eyJhbGciOiJIUzI1NiJ9.eyJzdWIiOiIxIn0.c2lnbmF0dXJl_-x", "eyJ": 1}')
+    assert said == '{"access_token": "***", "eyJ": 1}'
+
+
 def test_pointer_escapes() -> None:
     assert pointer(["a/b", 0, "c~d"]) == "/a~1b/0/c~0d"

@@ -9,9 +9,11 @@ import time
 
 _secrets: set[str] = set()
 
-# What is secret by its form, wherever it comes from: bearer values and the signature of a shared access signature.
+# What is secret by its form, wherever it comes from: bearer values, JSON web tokens (RFC 7519; their header begins with
+# `{"`), and the signature of a shared access signature.
 _SECRET_FORMS = (
     (re.compile(r"(?i)\b(bearer\s+)[\w\-.~+/=]{8,}"), r"\1***"),
+    (re.compile(r"\beyJ[\w-]{6,}\.eyJ[\w-]{6,}\.[\w-]*"), "***"),
     (re.compile(r"(?i)([?&;]sig=)[^&\s\"']+"), r"\1***"),
     (re.compile(r"(?i)(AccountKey=)[^;\s\"']+"), r"\1***"),
 )
