@@ -23,7 +23,7 @@ _RETRY = Retry(total=3, backoff_factor=0.5, status_forcelist=(429, 500, 502, 503
 
 
 def vcpus(workspace: Workspace, credential: TokenCredential, location: str, sku: str) -> int | None:
-    """Return how many vCPUs a machine size has; None when the region does not know the size. Raises ToolError.
+    """Return how many vCPUs a machine size has; None when the region does not tell. Raises ToolError.
 
     `MLClient.compute.list_sizes()` of azure-ai-ml 1.35 leaves the number out.
     """
@@ -33,7 +33,8 @@ def vcpus(workspace: Workspace, credential: TokenCredential, location: str, sku:
     )
     for size in get(credential, path, f"machine sizes of {location}").get("value", []):
         if str(size.get("name", "")).lower() == sku.lower():
-            return int(size["vCPUs"])
+            count = size.get("vCPUs")
+            return None if count is None else int(count)
     return None
 
 
