@@ -175,6 +175,77 @@ def test_quantization_keys(kind: str, old: Any, new: tuple[str, Any]) -> None:
     assert unexplained(document, result) == []
 
 
+def test_the_former_graph_optimizer() -> None:
+    document = sample("legacy_bert")
+    document["passes"]["graph"] = {"type": "OnnxModelOptimizer", "config": {}}
+    result = translated(document)
+    assert result.configuration["passes"]["graph"] == {"type": "OnnxPeepholeOptimizer", "config": {}}
+    assert "/passes/graph/type: 'OnnxModelOptimizer' is now 'OnnxPeepholeOptimizer'" in map(str, result.changes)
+
+
+@pytest.mark.parametrize("keys", [["from_pretrained_args"], ["loading_args"], ["from_pretrained_args", "loading_args"]])
+def test_how_a_hugging_face_model_is_loaded(keys: list[str]) -> None:
+    document = sample("legacy_bert")
+    document["input_model"]["config"]["load_kwargs"] = {"revision": "main"}
+    for key in keys:
+        document["input_model"]["config"]["hf_config"][key] = {f"of_{key}": 1}
+    result = translated(document)
+    expected = {"revision": "main", **{f"of_{key}": 1 for key in keys}}
+    assert result.configuration["input_model"]["config"]["load_kwargs"] == expected
+    assert {f"/input_model/config/hf_config/{key}" for key in keys} <= set(places(result))
+
+
+def test_component_kwargs_go_to_their_components() -> None:
+    document = sample("legacy_bert")
+    dataset = document["input_model"]["config"]["hf_config"]["dataset"]
+    dataset["component_kwargs"] = {
+        "load_dataset": {"trust_remote_code": False},
+        "pre_process_data": {"max_length": 64, "label_col": "other"},
+        "dataloader": {"batch_size": 4},
+    }
+    validate(document, "olive_config", "config.json")
+    (entry, *_) = translated(document).configuration["data_configs"]
+    assert entry["load_dataset_config"]["params"]["trust_remote_code"] is False
+    assert entry["pre_process_data_config"]["params"]["max_length"] == 64
+    assert entry["pre_process_data_config"]["params"]["label_col"] == "other"
+    assert entry["dataloader_config"]["params"] == {"batch_size": 4}
+    dataset["component_kwargs"] = None
+    validate(document, "olive_config", "config.json")
+    assert translated(document).configuration["data_configs"][0]["dataloader_config"]["params"] == {"batch_size": 1}
+
+
+@pytest.mark.parametrize("name", SAMPLES)
+def test_engine_keys_at_the_top_level_are_translated_too(name: str) -> None:
+    nested = sample(name)
+    flat = sample(name)
+    flat |= flat.pop("engine")
+    expected, result = translated(nested), translated(flat)
+    assert result.configuration == expected.configuration
+    told = {place.removeprefix("/engine") for place in places(expected)}
+    assert {place.removeprefix("/engine") for place in places(result)} == told
+    assert not [place for place in places(result) if place.startswith("/engine/") and place[8:].split("/")[0] in flat]
+
+
+def test_evaluators_without_a_name_are_translated_too() -> None:
+    document = sample("legacy_user_script")
+    document["engine"]["evaluator"] = document.pop("evaluators")["common"]
+    result = translated(document)
+    metrics = {metric["name"]: metric for metric in result.configuration["engine"]["evaluator"]["metrics"]}
+    data = {entry["name"] for entry in result.configuration["data_configs"]}
+    assert metrics["accuracy"]["data_config"] in data
+    assert metrics["own"]["user_config"]["user_script"] in {script.reference for script in result.scripts}
+    assert unexplained(document, result) == []
+
+
+def test_the_system_of_a_pass_is_translated_too() -> None:
+    document = sample("legacy_bert")
+    document["passes"]["conversion"]["host"] = {"type": "LocalSystem", "config": {"accelerators": ["CPU"]}}
+    result = translated(document)
+    accelerators = [{"device": "cpu", "execution_providers": ["CPUExecutionProvider"]}]
+    assert result.configuration["passes"]["conversion"]["host"]["config"]["accelerators"] == accelerators
+    assert "/passes/conversion/host/config/accelerators" in places(result)
+
+
 def test_inline_and_old_data_configs() -> None:
     document = sample("legacy_bert")
     document["data_configs"] = {"shapes": {"type": "DummyDataContainer", "params_config": {"input_shapes": [[1, 2]]}}}
@@ -200,6 +271,16 @@ def test_inline_and_old_data_configs() -> None:
         (lambda d: d["input_model"]["config"]["hf_config"]["dataset"].update(label_cols=["a", "b"]), "label_cols"),
         (lambda d: d["engine"]["search_strategy"].update(search_algorithm="genetic"), "search_algorithm"),
         (lambda d: d["passes"]["perf_tuning"]["config"].update(dataloader_func="load"), "needs user_script"),
+        (
+            lambda d: d["passes"]["perf_tuning"]["config"].update(
+                user_script="u.py", dataloader_func="load", batch_size="many"
+            ),
+            "/batch_size: 'many' is not a number of rows",
+        ),
+        (
+            lambda d: d["input_model"]["config"]["hf_config"]["dataset"].update(component_kwargs={"loader": {}}),
+            "/dataset/component_kwargs/loader: unknown; give one of load_dataset",
+        ),
     ],
 )
 def test_what_has_no_equivalent_is_refused_by_name(change: Any, said: str) -> None:

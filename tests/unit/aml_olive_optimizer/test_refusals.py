@@ -54,6 +54,7 @@ def metrics(document: dict[str, Any]) -> list[dict[str, Any]]:
         (lambda d: d.update(pass_flows=[["conversion"]]), "/pass_flows", "run the tool once per flow"),
         (lambda d: d["engine"].update(cache="x"), "/engine/cache: unknown key", "cache_dir"),
         (lambda d: d.update(evaluater="x"), "/evaluater: unknown key", "evaluators"),
+        (lambda d: d.update(search_strategy=True), "/search_strategy: stands in the engine too", "give it once"),
         (lambda d: metrics(d)[1].update(name="accuracy"), "/metrics/1/name: 'accuracy' stands twice", "its own name"),
         (lambda d: metrics(d)[1]["sub_types"][0].update(priority=3), "priorities are [1, 3]", "number them 1 to 2"),
         (lambda d: metrics(d)[1]["sub_types"][0].update(priority=1), "priorities are [1, 1]", "number them 1 to 2"),
@@ -72,6 +73,21 @@ def test_refusals_name_the_place_and_the_remedy(change: Change, place: str, reme
     assert said.startswith("config.json: /")
     assert place in said
     assert remedy in said
+
+
+def test_an_evaluator_without_a_name_is_judged_too() -> None:
+    def unnamed(document: dict[str, Any]) -> None:
+        metrics(document)[1]["sub_types"][0].update(priority=1)
+        document["engine"]["evaluator"] = document.pop("evaluators")["common_evaluator"]
+
+    assert "/engine/evaluator/metrics: the priorities are [1, 1]" in refused(unnamed)
+
+
+@pytest.mark.parametrize(
+    ("value", "said"), [(3, "/passes/tuning: 3 is not"), ([3], "/passes/tuning/0: 3 is not of type 'object'")]
+)
+def test_a_pass_that_is_no_object(value: Any, said: str) -> None:
+    assert said in refused(lambda document: document["passes"].update(tuning=value))
 
 
 @pytest.mark.parametrize("document", [[], "x", 3, None])

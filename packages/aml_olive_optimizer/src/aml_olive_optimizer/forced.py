@@ -11,17 +11,15 @@ FORCED: Mapping[str, Any] = {
     "plot_pareto_frontier": True,
     "output_dir": "./outputs",
 }
-# Fields of Olive's run configuration; whatever else stands at the top level belongs to the engine.
-TOP_LEVEL = ("workflow_id", "input_model", "systems", "data_configs", "evaluators", "engine", "passes")
+# Fields of a run configuration of either form; whatever else stands at the top level belongs to the engine.
+TOP_LEVEL = ("workflow_id", "input_model", "systems", "data_configs", "evaluators", "engine", "passes", "verbose")
 EXHAUSTIVE = {"execution_order": "joint", "sampler": "sequential"}
 
 
 def forced(configuration: Mapping[str, Any]) -> tuple[dict[str, Any], list[str]]:
     """Return a current-form configuration with the tool's own engine keys set, and a line per value overridden."""
-    result = copy.deepcopy(dict(configuration))
-    engine = dict(result.get("engine") or {})
-    for key in [key for key in result if key not in TOP_LEVEL]:
-        engine.setdefault(key, result.pop(key))
+    result, _ = with_engine(configuration)
+    engine = result["engine"]
     warnings = []
     for key, value in FORCED.items():
         if key in engine and not _same(key, engine[key], value):
@@ -33,8 +31,15 @@ def forced(configuration: Mapping[str, Any]) -> tuple[dict[str, Any], list[str]]
         warnings.append("/engine/search_strategy: true is taken as every combination (joint, sequential)")
     if isinstance(strategy, dict):
         engine["search_strategy"] = {"output_model_num": 1, **_without_none(strategy)}
-    result["engine"] = engine
     return result, warnings
+
+
+def with_engine(configuration: Mapping[str, Any]) -> tuple[dict[str, Any], frozenset[str]]:
+    """Return a configuration whose engine keys all stand in the engine, and those that stood at the top level."""
+    result = copy.deepcopy(dict(configuration))
+    moved = [key for key in result if key not in TOP_LEVEL]
+    result["engine"] = {**(result.get("engine") or {}), **{key: result.pop(key) for key in moved}}
+    return result, frozenset(moved)
 
 
 def _same(key: str, given: Any, forced_value: Any) -> bool:

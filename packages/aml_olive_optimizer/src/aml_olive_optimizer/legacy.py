@@ -17,11 +17,9 @@ from aml_tool_core import InputError
 from aml_tool_core.documents import pointer
 
 from aml_olive_optimizer import scripts
-from aml_olive_optimizer.forced import EXHAUSTIVE
-from aml_olive_optimizer.refusals import passes
+from aml_olive_optimizer.forced import EXHAUSTIVE, with_engine
+from aml_olive_optimizer.refusals import Place, evaluators, passes
 from aml_olive_optimizer.scripts import Script, UserFunction
-
-Path = tuple[str | int, ...]
 
 PASS_TYPES = {"ortperftuning": "OrtSessionParamsTuning", "onnxmodeloptimizer": "OnnxPeepholeOptimizer"}
 SAMPLERS = {"exhaustive": "sequential", "tpe": "tpe", "random": "random"}
@@ -75,11 +73,12 @@ class Translated:
 
 def translate(configuration: Mapping[str, Any], source: str, cores: int) -> Translated:
     """Translate a configuration; `cores` bounds the thread counts that tuning tries. Raises InputError."""
-    work = _translated(_Work(copy.deepcopy(dict(configuration)), source, cores))
-    if work.changes:
-        # What is ambiguous by itself (the signature of an evaluate_func, a search strategy left out) is now known.
-        work = _translated(_Work(copy.deepcopy(dict(configuration)), source, cores, is_legacy=True))
-        _search_by_default(work)
+    work = _translated(_Work(*with_engine(configuration), source, cores))
+    if not work.changes:
+        return Translated(copy.deepcopy(dict(configuration)), (), ())
+    # What is ambiguous by itself (the signature of an evaluate_func, a search strategy left out) is now known.
+    work = _translated(_Work(*with_engine(configuration), source, cores, is_legacy=True))
+    _search_by_default(work)
     return Translated(work.configuration, tuple(work.changes), tuple(work.scripts))
 
 
@@ -94,24 +93,30 @@ def _translated(work: _Work) -> _Work:
 
 @dataclass
 class _Work:
-    configuration: dict[str, Any]
+    configuration: dict[str, Any]  # its engine's keys are in the engine
+    at_top: frozenset[str]  # those that the user wrote at the top level
     source: str
     cores: int
     changes: list[Change] = field(default_factory=list)
     scripts: list[Script] = field(default_factory=list)
     is_legacy: bool = False
 
-    def changed(self, path: Path, what: str) -> None:
-        self.changes.append(Change(pointer(path), what))
+    def changed(self, path: Place, what: str) -> None:
+        self.changes.append(Change(self.pointer(path), what))
 
-    def refuse(self, path: Path, what: str) -> NoReturn:
-        raise InputError(f"{self.source}: {pointer(path)}: {what}")
+    def refuse(self, path: Place, what: str) -> NoReturn:
+        raise InputError(f"{self.source}: {self.pointer(path)}: {what}")
+
+    def pointer(self, path: Place) -> str:
+        """Return where something stands in what the user wrote."""
+        is_at_top = path[0] == "engine" and len(path) > 1 and path[1] in self.at_top
+        return pointer(path[1:] if is_at_top else path)
 
     @property
     def has_model_data(self) -> bool:
         return any(one["name"] == MODEL_DATA for one in self.configuration.get("data_configs") or [])
 
-    def take(self, settings: dict[str, Any], path: Path, key: str, what: str) -> None:
+    def take(self, settings: dict[str, Any], path: Place, key: str, what: str) -> None:
         """Remove a key, if it is there, and say what became of it."""
         if key in settings:
             value = settings.pop(key)
@@ -167,7 +172,7 @@ def _engine(work: _Work) -> None:
 
 
 def _search_strategy(work: _Work, strategy: dict[str, Any]) -> None:
-    path: Path = ("engine", "search_strategy")
+    path: Place = ("engine", "search_strategy")
     if "search_algorithm" in strategy:
         algorithm = strategy.pop("search_algorithm")
         if algorithm not in SAMPLERS:
@@ -184,7 +189,7 @@ def _search_strategy(work: _Work, strategy: dict[str, Any]) -> None:
         )
 
 
-def _system(work: _Work, path: Path, system: dict[str, Any], providers: list[str] | None) -> None:
+def _system(work: _Work, path: Place, system: dict[str, Any], providers: list[str] | None) -> None:
     settings = system.get("config") if isinstance(system.get("config"), dict) else system
     here = (*path, "config") if settings is not system else path
     assert isinstance(settings, dict)
@@ -222,7 +227,7 @@ def _input_model(work: _Work) -> None:
     if not isinstance(model, dict):
         return
     settings = model.get("config") if isinstance(model.get("config"), dict) else model
-    path: Path = ("input_model", "config") if settings is not model else ("input_model",)
+    path: Place = ("input_model", "config") if settings is not model else ("input_model",)
     assert isinstance(settings, dict)
     for key in ("name", "version", "model_storage_kind", "is_file", "is_online"):
         if key in settings:
@@ -233,13 +238,13 @@ def _input_model(work: _Work) -> None:
         return
     is_file = str(model.get("type", "")).lower() == "pytorchmodel" and settings.get("model_path")
     if is_file and not settings.get("model_loader") and not settings.get("model_file_format"):
-        script = scripts.model_loader(pointer((*path, "model_path")))
+        script = scripts.model_loader(work.pointer((*path, "model_path")))
         settings.update(model_loader="load_model", model_script=work.add_script(script))
         work.changed((*path, "model_path"), "loaded as a whole module or as TorchScript, whichever the file is")
 
 
-def _hugging_face(work: _Work, model: dict[str, Any], settings: dict[str, Any], path: Path) -> None:
-    here: Path = (*path, "hf_config")
+def _hugging_face(work: _Work, model: dict[str, Any], settings: dict[str, Any], path: Place) -> None:
+    here: Place = (*path, "hf_config")
     config = dict(settings.pop("hf_config"))
     name = config.pop("model_name", None)
     local = settings.get("model_path")
@@ -257,7 +262,7 @@ def _hugging_face(work: _Work, model: dict[str, Any], settings: dict[str, Any], 
         work.changed((*here, "feature"), f"{config.pop('feature')!r} dropped: it follows from the task")
     for key in ("from_pretrained_args", "loading_args"):
         if key in config:
-            settings["load_kwargs"] = config.pop(key)
+            settings["load_kwargs"] = {**(settings.get("load_kwargs") or {}), **(config.pop(key) or {})}
             work.changed((*here, key), "is now load_kwargs of the model")
     if "dataset" in config:
         _model_dataset(work, dict(config.pop("dataset")), (*here, "dataset"))
@@ -268,7 +273,7 @@ def _hugging_face(work: _Work, model: dict[str, Any], settings: dict[str, Any], 
             work.changed((*path, key), f"{settings.pop(key)!r} dropped: a Hugging Face model is loaded by its task")
 
 
-def _model_dataset(work: _Work, dataset: dict[str, Any], path: Path) -> None:
+def _model_dataset(work: _Work, dataset: dict[str, Any], path: Place) -> None:
     loading: dict[str, Any] = {
         key: dataset.pop(key) for key in ("data_name", "subset", "split", "data_dir", "data_files") if key in dataset
     }
@@ -284,7 +289,7 @@ def _model_dataset(work: _Work, dataset: dict[str, Any], path: Path) -> None:
         if key in dataset:
             before[key] = dataset.pop(key)
     batch_size = dataset.pop("batch_size", 1)
-    extra = dataset.pop("component_kwargs", {})
+    extra = dataset.pop("component_kwargs", None) or {}
     components: dict[str, dict[str, Any]] = {
         "load_dataset": loading,
         "pre_process_data": before,
@@ -313,11 +318,11 @@ def _data_configs(work: _Work) -> None:
         work.configuration["data_configs"] = [{"name": name, **entry} for name, entry in given.items()]
         work.changed(("data_configs",), "is now a list, each entry with its name")
     for index, entry in enumerate(work.configuration.get("data_configs") or []):
-        place: Path = ("data_configs", entry["name"]) if isinstance(given, dict) else ("data_configs", index)
+        place: Place = ("data_configs", entry["name"]) if isinstance(given, dict) else ("data_configs", index)
         _data_config(work, entry, place)
 
 
-def _data_config(work: _Work, entry: dict[str, Any], path: Path) -> None:
+def _data_config(work: _Work, entry: dict[str, Any], path: Place) -> None:
     if "components" in entry:
         for name, component in (entry.pop("components") or {}).items():
             if name not in _COMPONENTS:
@@ -336,7 +341,7 @@ def _data_config(work: _Work, entry: dict[str, Any], path: Path) -> None:
         work.changed((*path, "params_config"), "is now load_dataset_config")
 
 
-def _data_of(work: _Work, settings: dict[str, Any], path: Path, stem: str) -> str | None:
+def _data_of(work: _Work, settings: dict[str, Any], path: Place, stem: str) -> str | None:
     """Move the data keys of a metric's or a pass's settings to a data configuration; return its name."""
     name = _identifier(stem)
     entry = _loader_entry(work, settings, path, name)
@@ -353,7 +358,7 @@ def _data_of(work: _Work, settings: dict[str, Any], path: Path, stem: str) -> st
     return made
 
 
-def _loader_entry(work: _Work, settings: dict[str, Any], path: Path, name: str) -> dict[str, Any] | None:
+def _loader_entry(work: _Work, settings: dict[str, Any], path: Place, name: str) -> dict[str, Any] | None:
     script, folder = settings.get("user_script"), settings.get("script_dir")
     post = None
     if settings.get("post_processing_func") is not None:
@@ -361,8 +366,8 @@ def _loader_entry(work: _Work, settings: dict[str, Any], path: Path, name: str) 
     processing = {"post_process_data_config": {"type": f"{name}_post_process"}} if post is not None else {}
     if settings.get("dataloader_func"):
         load = _user_function(work, (*path, "dataloader_func"), script, folder, settings["dataloader_func"])
-        batch_size = int(settings.get("batch_size") or 1)
-        made = scripts.data(pointer(path), name, load, settings.get("data_dir"), batch_size, post)
+        batch_size = _batch_size(work, settings, path)
+        made = scripts.data(work.pointer(path), name, load, settings.get("data_dir"), batch_size, post)
         loader = {"type": f"{name}_dataloader", "params": {"batch_size": batch_size}}
         reference = work.add_script(made)
         return {"name": f"{name}_data", "user_script": reference, "dataloader_config": loader, **processing}
@@ -378,9 +383,18 @@ def _loader_entry(work: _Work, settings: dict[str, Any], path: Path, name: str) 
     if base is None:
         return None
     if post is not None:
-        reference = work.add_script(scripts.data(pointer(path), name, None, None, 1, post))
+        reference = work.add_script(scripts.data(work.pointer(path), name, None, None, 1, post))
         base = {**base, "user_script": reference, **processing}
     return {**base, "name": f"{name}_data"}
+
+
+def _batch_size(work: _Work, settings: Mapping[str, Any], path: Place) -> int:
+    given = settings.get("batch_size")
+    if given is None:
+        return 1
+    if not isinstance(given, int) or isinstance(given, bool) or given < 1:
+        work.refuse((*path, "batch_size"), f"{given!r} is not a number of rows; give an integer of 1 or more")
+    return given
 
 
 def _identifier(stem: str) -> str:
@@ -388,7 +402,7 @@ def _identifier(stem: str) -> str:
     return re.sub(r"\W+", "_", stem).strip("_").lower()
 
 
-def _user_function(work: _Work, path: Path, script: Any, folder: Any, name: Any) -> UserFunction:
+def _user_function(work: _Work, path: Place, script: Any, folder: Any, name: Any) -> UserFunction:
     if not isinstance(script, str):
         work.refuse(path, f"{name!r} needs user_script, the file that it is in")
     return UserFunction(script, folder if isinstance(folder, str) else None, str(name))
@@ -398,12 +412,13 @@ def _user_function(work: _Work, path: Path, script: Any, folder: Any, name: Any)
 
 
 def _evaluators(work: _Work) -> None:
-    for name, evaluator in (work.configuration.get("evaluators") or {}).items():
+    for path, evaluator in evaluators(work.configuration):
+        name = str(path[-1]) if path[0] == "evaluators" else "_".join(map(str, path))
         for index, metric in enumerate(evaluator.get("metrics") or []):
-            _metric(work, metric, ("evaluators", name, "metrics", index), f"{name}_{metric.get('name')}")
+            _metric(work, metric, (*path, "metrics", index), f"{name}_{metric.get('name')}")
 
 
-def _metric(work: _Work, metric: dict[str, Any], path: Path, stem: str) -> None:
+def _metric(work: _Work, metric: dict[str, Any], path: Place, stem: str) -> None:
     inline = metric.get("data_config")
     if isinstance(inline, dict):
         entry = {"name": f"{stem}_data", **inline}
@@ -417,7 +432,7 @@ def _metric(work: _Work, metric: dict[str, Any], path: Path, stem: str) -> None:
         metric["data_config"] = MODEL_DATA
 
 
-def _user_config(work: _Work, metric: dict[str, Any], settings: dict[str, Any], path: Path, stem: str) -> None:
+def _user_config(work: _Work, metric: dict[str, Any], settings: dict[str, Any], path: Place, stem: str) -> None:
     evaluate = settings.get("evaluate_func")
     if isinstance(evaluate, str) and (work.is_legacy or any(key in settings for key in _LOADER_KEYS)):
         _old_evaluation(work, settings, path, stem, evaluate)
@@ -429,11 +444,11 @@ def _user_config(work: _Work, metric: dict[str, Any], settings: dict[str, Any], 
             work.take(settings, path, key, f"is used by {made!r}" if made else "dropped: no function of it is used")
 
 
-def _old_evaluation(work: _Work, settings: dict[str, Any], path: Path, stem: str, evaluate: str) -> None:
+def _old_evaluation(work: _Work, settings: dict[str, Any], path: Place, stem: str, evaluate: str) -> None:
     script, folder = settings.get("user_script"), settings.get("script_dir")
     user = _user_function(work, (*path, "evaluate_func"), script, folder, evaluate)
-    data_dir, batch_size = settings.get("data_dir"), int(settings.get("batch_size") or 1)
-    made = scripts.evaluation(pointer(path), _identifier(stem), user, data_dir, batch_size)
+    data_dir, batch_size = settings.get("data_dir"), _batch_size(work, settings, path)
+    made = scripts.evaluation(work.pointer(path), _identifier(stem), user, data_dir, batch_size)
     called = f"{evaluate}(model, data_dir, batch_size, device, execution_providers)"
     for key in ("evaluate_func", "user_script", "script_dir", "data_dir", "batch_size"):
         work.take(settings, path, key, f"is used by a generated script, which calls {called}")
@@ -449,7 +464,7 @@ def _passes(work: _Work) -> None:
         _pass(work, entry, path)
 
 
-def _pass(work: _Work, entry: dict[str, Any], path: Path) -> None:
+def _pass(work: _Work, entry: dict[str, Any], path: Place) -> None:
     kind = str(entry.get("type", ""))
     renamed = PASS_TYPES.get(kind.lower())
     if renamed is not None:
@@ -457,7 +472,9 @@ def _pass(work: _Work, entry: dict[str, Any], path: Path) -> None:
         work.changed((*path, "type"), f"{kind!r} is now {renamed!r}")
     nested = isinstance(entry.get("config"), dict)
     settings: dict[str, Any] = entry["config"] if nested else entry
-    here: Path = (*path, "config") if nested else path
+    here: Place = (*path, "config") if nested else path
+    if isinstance(entry.get("host"), dict):
+        _system(work, (*path, "host"), entry["host"], None)
     fixed = False
     for holder, place in ((entry, path), (settings, here)):
         fixed = fixed or bool(holder.get("disable_search"))
@@ -481,7 +498,7 @@ def _pass(work: _Work, entry: dict[str, Any], path: Path) -> None:
         _tuning(work, settings, here)
 
 
-def _quantization(work: _Work, settings: dict[str, Any], path: Path, fixed: tuple[str, ...]) -> None:
+def _quantization(work: _Work, settings: dict[str, Any], path: Place, fixed: tuple[str, ...]) -> None:
     for old, new in (("weight_type", "precision"), ("activation_type", "activation_type")):
         value = settings.get(old)
         if isinstance(value, str) and value in PRECISIONS:
@@ -502,7 +519,7 @@ def _quantization(work: _Work, settings: dict[str, Any], path: Path, fixed: tupl
         settings.setdefault(key, settings["precision"] if follows else DEFAULT_VALUE)
 
 
-def _tuning(work: _Work, settings: dict[str, Any], path: Path) -> None:
+def _tuning(work: _Work, settings: dict[str, Any], path: Place) -> None:
     """Give session tuning what the predecessor's searched by itself: Olive's own defaults now search nothing."""
     work.take(settings, path, "providers_list", "dropped: each accelerator tunes its own provider")
     settings["providers_list"] = DEFAULT_VALUE

@@ -10,6 +10,8 @@ from typing import Any, NoReturn
 from aml_tool_core import InputError, documents
 from aml_tool_core.documents import pointer
 
+Place = tuple[str | int, ...]  # where something stands in a configuration
+
 LOCAL = "localsystem"
 # Engine keys of either form; whatever else stands there Olive would drop in silence, or fail at.
 ENGINE_KEYS = frozenset(
@@ -52,7 +54,7 @@ _DATALESS_METRICS = ("latency", "throughput")
 def refuse_what_runs_elsewhere(configuration: Mapping[str, Any], source: str) -> None:
     """Refuse systems other than the local one, AzureML clients, and engine keys that Olive does not know."""
     engine = _mapping(configuration.get("engine"))
-    holders: tuple[tuple[tuple[str | int, ...], Mapping[str, Any]], ...] = (((), configuration), (("engine",), engine))
+    holders: tuple[tuple[Place, Mapping[str, Any]], ...] = (((), configuration), (("engine",), engine))
     for path, holder in holders:
         for key, remedy in _NO_LONGER.items():
             if key in holder:
@@ -61,6 +63,8 @@ def refuse_what_runs_elsewhere(configuration: Mapping[str, Any], source: str) ->
         kind = str(system.get("type", "LocalSystem"))
         if kind.lower() != LOCAL:
             _refuse(source, (*place, "type"), f"{kind!r} is not supported; only LocalSystem is, so run on this machine")
+    for key in sorted(set(engine) & set(configuration)):
+        _refuse(source, (key,), f"stands in the engine too (/engine/{key}); give it once")
     for key in sorted(set(engine) - ENGINE_KEYS):
         _refuse(source, ("engine", key), f"unknown key; the engine takes {', '.join(sorted(ENGINE_KEYS))}")
     for key in sorted(set(configuration) - TOP_LEVEL_KEYS - ENGINE_KEYS):
@@ -69,8 +73,8 @@ def refuse_what_runs_elsewhere(configuration: Mapping[str, Any], source: str) ->
 
 def refuse_unrankable(configuration: Mapping[str, Any], source: str) -> None:
     """Refuse metrics that share a name, and priorities that are not 1 to N."""
-    for name, evaluator in _mapping(configuration.get("evaluators")).items():
-        path = ("evaluators", name, "metrics")
+    for place, evaluator in evaluators(configuration):
+        path = (*place, "metrics")
         seen: set[str] = set()
         priorities = []
         for index, metric in enumerate(evaluator.get("metrics") or []):
@@ -99,9 +103,9 @@ def refuse_without_data(configuration: Mapping[str, Any], source: str, *, has_op
     `has_open_inputs` is what the model's file says, where it is one that can be asked.
     """
     is_open = has_open_inputs or _has_open_shapes(_mapping(configuration.get("input_model")))
-    for name, evaluator in _mapping(configuration.get("evaluators")).items():
+    for place, evaluator in evaluators(configuration):
         for index, metric in enumerate(evaluator.get("metrics") or []):
-            path = ("evaluators", name, "metrics", index)
+            path = (*place, "metrics", index)
             if metric.get("data_config"):
                 continue
             if metric.get("type") == "accuracy":
@@ -141,19 +145,37 @@ def configuration_searches(configuration: Mapping[str, Any]) -> bool:
     return bool(_mapping(configuration.get("engine")).get("search_strategy") or configuration.get("search_strategy"))
 
 
-def passes(configuration: Mapping[str, Any]) -> Iterator[tuple[tuple[str | int, ...], dict[str, Any]]]:
-    """Yield every pass of a configuration with its place; a pass may be a list of alternatives."""
+def passes(configuration: Mapping[str, Any]) -> Iterator[tuple[Place, dict[str, Any]]]:
+    """Yield every pass of a configuration with its place; a pass may be a list of alternatives.
+
+    What is no object is left to the schema to refuse.
+    """
     for name, value in _mapping(configuration.get("passes")).items():
-        if isinstance(value, list):
-            yield from ((("passes", name, index), entry) for index, entry in enumerate(value))
-        else:
+        if isinstance(value, dict):
             yield ("passes", name), value
+        for index, entry in enumerate(value if isinstance(value, list) else ()):
+            if isinstance(entry, dict):
+                yield ("passes", name, index), entry
 
 
-def _systems(configuration: Mapping[str, Any]) -> Iterator[tuple[tuple[str | int, ...], Mapping[str, Any]]]:
+def evaluators(configuration: Mapping[str, Any]) -> Iterator[tuple[Place, dict[str, Any]]]:
+    """Yield every evaluator of a configuration with its place: those with a name, and those written where used."""
+    for name, evaluator in _mapping(configuration.get("evaluators")).items():
+        yield ("evaluators", name), evaluator
+    holders: list[tuple[Place, Mapping[str, Any]]] = [
+        ((), configuration),
+        (("engine",), _mapping(configuration.get("engine"))),
+        *passes(configuration),
+    ]
+    for place, holder in holders:
+        if isinstance(holder.get("evaluator"), dict):
+            yield (*place, "evaluator"), holder["evaluator"]
+
+
+def _systems(configuration: Mapping[str, Any]) -> Iterator[tuple[Place, Mapping[str, Any]]]:
     for name, system in _mapping(configuration.get("systems")).items():
         yield ("systems", name), _mapping(system)
-    holders: list[tuple[tuple[str | int, ...], Mapping[str, Any]]] = [
+    holders: list[tuple[Place, Mapping[str, Any]]] = [
         (("engine",), _mapping(configuration.get("engine"))),
         ((), configuration),
         *passes(configuration),
@@ -171,7 +193,7 @@ def _has_open_shapes(model: Mapping[str, Any]) -> bool:
     return bool(io_config.get("dynamic_axes") or any(not isinstance(size, int) for size in sizes))
 
 
-def _user_scripts(value: Any, path: tuple[str | int, ...], source: str, code: Path | None) -> Iterator[Path]:
+def _user_scripts(value: Any, path: Place, source: str, code: Path | None) -> Iterator[Path]:
     entries = value.items() if isinstance(value, Mapping) else enumerate(value) if isinstance(value, list) else ()
     for key, entry in entries:
         if key in ("user_script", "model_script") and isinstance(entry, str):
@@ -221,5 +243,5 @@ def _mapping(value: Any) -> Mapping[str, Any]:
     return value if isinstance(value, Mapping) else {}
 
 
-def _refuse(source: str, path: tuple[str | int, ...], said: str) -> NoReturn:
+def _refuse(source: str, path: Place, said: str) -> NoReturn:
     raise InputError(f"{source}: {pointer(path)}: {said}")
