@@ -104,6 +104,22 @@ def test_traffic_that_azure_refuses(store: Store, traffic: Any) -> None:
         put_endpoint(store, ENDPOINT, {"properties": {"traffic": traffic}}, "eastus")
 
 
+@pytest.mark.parametrize(
+    ("body", "name"),
+    [
+        ({"properties": 5}, "properties"),
+        ({"properties": {"mirrorTraffic": ["blue"]}}, "mirrorTraffic"),
+        ({"properties": {"properties": 5}}, "properties"),
+        ({"identity": "SystemAssigned"}, "identity"),
+        ({"tags": 5}, "tags"),
+    ],
+)
+def test_what_must_be_an_object_is_named(store: Store, body: Any, name: str) -> None:
+    with pytest.raises(InvalidRequestError, match=f"{name} must be an object"):
+        put_endpoint(store, ENDPOINT, body, "eastus")
+    assert store.find(ENDPOINT) is None
+
+
 def test_mirror_traffic_is_refused_rather_than_ignored(store: Store) -> None:
     with pytest.raises(InvalidRequestError, match="mirrorTraffic"):
         put_endpoint(store, ENDPOINT, {"properties": {"mirrorTraffic": {"blue": 10}}}, "eastus")
@@ -124,6 +140,11 @@ def test_mirror_traffic_is_refused_rather_than_ignored(store: Store) -> None:
         ({"scaleSettings": {"scaleType": "TargetUtilization"}}, "scaleSettings"),
         ({"endpointComputeType": "Kubernetes"}, "Managed"),
         ({"modelMountPath": "/var/models"}, "modelMountPath"),
+        *(
+            ({name: 5}, f"{name} must be an object, not 5")
+            for name in ("codeConfiguration", "requestSettings", "livenessProbe", "scaleSettings")
+        ),
+        ({"environmentVariables": ["A"]}, "environmentVariables must be an object"),
     ],
 )
 def test_deployments_that_are_refused(store: Store, changes: dict[str, Any], words: str) -> None:

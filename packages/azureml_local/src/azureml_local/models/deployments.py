@@ -7,6 +7,7 @@ from pathlib import PurePosixPath
 from typing import Any
 
 from azureml_local.exceptions import InvalidRequestError
+from azureml_local.models.bodies import part
 from azureml_local.models.durations import parse_duration_sec
 from azureml_local.models.endpoints import check_name
 from azureml_local.models.resource_ids import last_name
@@ -68,24 +69,24 @@ class DeploymentSpec:
 def put_deployment(store: Store, resource_id: str, body: dict[str, Any], location: str) -> tuple[Resource, bool]:
     """Check and create or update a deployment; says whether it is new."""
     check_name("deployment", last_name(resource_id))
-    wanted = body.get("properties") or {}
+    wanted = part(body, "properties")
     present = store.find(resource_id)
     properties = {
         **{key: value for key, value in wanted.items() if value is not None},
-        "environmentVariables": wanted.get("environmentVariables") or {},
-        "requestSettings": _with_defaults(DEFAULT_REQUEST_SETTINGS, wanted.get("requestSettings")),
-        "livenessProbe": _with_defaults(DEFAULT_PROBE, wanted.get("livenessProbe")),
-        "readinessProbe": _with_defaults(DEFAULT_PROBE, wanted.get("readinessProbe")),
-        "scaleSettings": wanted.get("scaleSettings") or {"scaleType": "Default"},
+        "environmentVariables": part(wanted, "environmentVariables"),
+        "requestSettings": _with_defaults(DEFAULT_REQUEST_SETTINGS, part(wanted, "requestSettings")),
+        "livenessProbe": _with_defaults(DEFAULT_PROBE, part(wanted, "livenessProbe")),
+        "readinessProbe": _with_defaults(DEFAULT_PROBE, part(wanted, "readinessProbe")),
+        "scaleSettings": part(wanted, "scaleSettings") or {"scaleType": "Default"},
         "endpointComputeType": wanted.get("endpointComputeType") or "Managed",
         "provisioningState": "Updating" if present else "Creating",
     }
     resource = Resource(
         id=present.id if present else resource_id,
         location=body.get("location") or location,
-        tags=body.get("tags") or {},
+        tags=part(body, "tags"),
         kind="Managed",
-        sku=_with_defaults({"name": "Default", "capacity": 1}, body.get("sku")),
+        sku=_with_defaults({"name": "Default", "capacity": 1}, part(body, "sku")),
         properties=properties,
         internal=dict(present.internal) if present else {},
     )
@@ -108,7 +109,7 @@ def parse_spec(resource_id: str, properties: dict[str, Any], sku: dict[str, Any]
         raise InvalidRequestError(f"The instance type '{instance_type}' is not a known VM size.")
     if properties.get("modelMountPath"):
         raise InvalidRequestError("modelMountPath is not emulated: read AZUREML_MODEL_DIR instead.", "NotSupported")
-    code = properties.get("codeConfiguration") or {}
+    code = part(properties, "codeConfiguration")
     script = str(code.get("scoringScript") or "")
     if not code.get("codeId") or not script or PurePosixPath(script).is_absolute() or ".." in script.split("/"):
         raise InvalidRequestError("codeConfiguration needs a codeId and a scoringScript inside the code folder.")
@@ -159,5 +160,5 @@ def _whole_number(name: str, value: Any, least: int, most: int) -> int:
     return value
 
 
-def _with_defaults(defaults: dict[str, Any], wanted: dict[str, Any] | None) -> dict[str, Any]:
-    return {**defaults, **{key: value for key, value in (wanted or {}).items() if value is not None}}
+def _with_defaults(defaults: dict[str, Any], wanted: dict[str, Any]) -> dict[str, Any]:
+    return {**defaults, **{key: value for key, value in wanted.items() if value is not None}}

@@ -7,6 +7,7 @@ import uuid
 from typing import Any
 
 from azureml_local.exceptions import InvalidRequestError
+from azureml_local.models.bodies import part
 from azureml_local.models.resource_ids import last_name
 from azureml_local.models.store import Resource, Store
 
@@ -41,7 +42,7 @@ def check_weights(what: str, weights: Any, known: set[str]) -> dict[str, int]:
 def put_endpoint(store: Store, resource_id: str, body: dict[str, Any], location: str) -> tuple[Resource, bool]:
     """Create or update an endpoint; says whether it is new."""
     check_name("endpoint", last_name(resource_id))
-    wanted = body.get("properties") or {}
+    wanted = part(body, "properties")
     mode = AUTH_MODES.get(str(wanted.get("authMode", "Key")).lower())
     if mode is None:
         raise InvalidRequestError(
@@ -49,14 +50,14 @@ def put_endpoint(store: Store, resource_id: str, body: dict[str, Any], location:
         )
     present = store.find(resource_id)
     known = {entry.name for entry in store.children(f"{resource_id}/deployments")}
-    if any((wanted.get("mirrorTraffic") or {}).values()):
+    if any(part(wanted, "mirrorTraffic").values()):
         raise InvalidRequestError("mirrorTraffic is not emulated by the local control plane.", "NotSupported")
     scoring_root = f"https://127.0.0.1:{store.port(resource_id)}"
     resource = Resource(
         id=present.id if present else resource_id,
         location=body.get("location") or location,
-        tags=body.get("tags") or {},
-        identity=_identity(body.get("identity"), present),
+        tags=part(body, "tags"),
+        identity=_identity(part(body, "identity"), present),
         kind="Managed",
         properties={
             "authMode": mode,
@@ -64,7 +65,7 @@ def put_endpoint(store: Store, resource_id: str, body: dict[str, Any], location:
             "traffic": check_weights("traffic", wanted.get("traffic") or {}, known),
             "mirrorTraffic": {},
             "publicNetworkAccess": wanted.get("publicNetworkAccess") or "Enabled",
-            "properties": wanted.get("properties") or {},
+            "properties": part(wanted, "properties"),
             "provisioningState": "Updating" if present else "Creating",
             "scoringUri": f"{scoring_root}/score",
             "swaggerUri": f"{scoring_root}/swagger.json",
@@ -74,7 +75,7 @@ def put_endpoint(store: Store, resource_id: str, body: dict[str, Any], location:
     return store.put(resource), present is None
 
 
-def _identity(wanted: dict[str, Any] | None, present: Resource | None) -> dict[str, Any]:
+def _identity(wanted: dict[str, Any], present: Resource | None) -> dict[str, Any]:
     kept = (present.identity or {}) if present else {}
     identity = dict(wanted or {"type": "SystemAssigned"})
     identity["principalId"] = kept.get("principalId") or str(uuid.uuid4())
