@@ -25,6 +25,7 @@ from cryptography.x509.oid import NameOID
 
 SERVER = Path(__file__).parent / "scoring_server.py"
 RUN_LIMIT_SEC = 60.0
+FOREIGN = ("AZURE", "ARM_", "MSI_", "MLFLOW_")  # variables that are the tests' to set
 SEARCHED = os.pathsep.join([sysconfig.get_path("scripts"), os.environ["PATH"]])
 
 
@@ -124,7 +125,7 @@ class Case:
     def start(self) -> subprocess.Popen[str]:
         """Start the tool."""
         # Its Azure must come from the test, not from the machine; its private files stay within the test's folder.
-        env = {name: value for name, value in os.environ.items() if not name.startswith(("AZURE", "ARM_", "MSI_"))}
+        env = {name: value for name, value in os.environ.items() if not name.startswith(FOREIGN)}
         temporary = self.folder / "tmp"
         temporary.mkdir(exist_ok=True)
         return subprocess.Popen(

@@ -17,7 +17,7 @@ from aml_tool_core.profiling import deployment as deployments
 from aml_tool_core.profiling import engine as engines
 from aml_tool_core.profiling import load as loads
 from aml_tool_core.profiling import payload as payloads
-from aml_tool_core.profiling import reach, repeats, report, sla, summary, verdict
+from aml_tool_core.profiling import reach, repeats, report, sla, summary, tracking, verdict
 from aml_tool_core.profiling.cost import cost_of, price_of
 from aml_tool_core.profiling.engine import Engine, Installed, Plan
 from aml_tool_core.profiling.load import LoadModel
@@ -123,6 +123,7 @@ def run(profiler: Profiler, job: Job) -> None:
         provenance, deployment, load, payload, result, judged, usage, cost, runs, criteria, price
     ).document()
     _write(log, job.outputs, document)
+    tracking.publish(document)
     summary.show(document)
     if criteria is not None:
         misses = [criterion.miss for criterion in criteria if not criterion.met]

@@ -10,7 +10,7 @@ from aml_tool_core.profiling.deployment import Usage
 from aml_tool_core.profiling.histogram import Histogram
 from aml_tool_core.profiling.result import Result
 
-_CPU_METRIC = "CpuUtilizationPercentage"
+CPU_METRIC = "CpuUtilizationPercentage"
 _LATENCY = re.compile(r"(?P<of>latency_ms|service_time_ms)_(?P<which>mean|max|[0-9.]+)")
 _AT_LEAST = frozenset({"requests_per_sec", "succeeded_per_sec"})  # every other metric is to be at most its limit
 
@@ -65,7 +65,7 @@ def _value(metric: str, result: Result, usage: Usage) -> float | None:
         histogram = result.latency if latency.of == "latency_ms" else result.service_time or result.latency
         return _latency_ms(histogram, latency.which)
     if metric == "cpu_percent_max":
-        return None if usage.metrics is None else usage.metrics.get(_CPU_METRIC, {}).get("maximum")
+        return None if usage.metrics is None else usage.metrics.get(CPU_METRIC, {}).get("maximum")
     return {
         "requests_per_sec": result.requests_per_sec,
         "succeeded_per_sec": result.succeeded_per_sec,

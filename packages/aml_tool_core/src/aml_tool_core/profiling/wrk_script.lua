@@ -10,6 +10,7 @@ ffi.cdef [[
   int open(const char *path, int flags, ...);
   int close(int file);
   void *mmap(void *address, size_t length, int protection, int flags, int file, long offset);
+  typedef struct { uint64_t count, limit, min, max, data[]; } aml_stats;  // wrk 4's stats.h
 ]]
 local CLOCK_MONOTONIC, O_RDONLY, PROT_READ, MAP_PRIVATE, MAP_POPULATE = 1, 0, 1, 2, 0x8000  -- Linux
 
@@ -107,14 +108,34 @@ local function object(names, first, last)
   return "{" .. table.concat(fields, ", ") .. "}"
 end
 
+-- wrk finds latency(i) by counting up from the smallest value: all of them, spread over seconds, would take minutes. So
+-- its table is read itself, at once, where what wrk says of it shows that it is where we think it is.
+local function table_of(latency)
+  local stats = ffi.cast("aml_stats **", latency)[0]
+  local known = tonumber(stats.min) == latency.min and tonumber(stats.max) == latency.max
+  return known and stats.max <= stats.limit and stats or nil
+end
+
 local function histogram(latency)
   local pairs_ = {}
   if not getmetatable(latency).__call then  -- wrk2's cannot be asked; it prints its histograms instead
     return "[]"
   end
-  for i = 1, #latency do
-    local value, count = latency(i)
-    pairs_[i] = string.format("[%d, %d]", value, count)
+  local distinct, stats = #latency, table_of(latency)
+  if stats and distinct > 0 then
+    for value = tonumber(stats.min), tonumber(stats.max) do
+      local count = tonumber(stats.data[value])
+      if count > 0 then
+        pairs_[#pairs_ + 1] = string.format("[%d, %d]", value, count)
+      end
+    end
+  end
+  if #pairs_ ~= distinct then  -- another wrk's table
+    pairs_ = {}
+    for i = 1, distinct do
+      local value, count = latency(i)
+      pairs_[i] = string.format("[%d, %d]", value, count)
+    end
   end
   return "[" .. table.concat(pairs_, ", ") .. "]"
 end

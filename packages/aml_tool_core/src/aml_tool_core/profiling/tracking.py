@@ -1,0 +1,93 @@
+"""AzureML's Metrics tab: the main figures of a report, logged to the MLflow run that the job is.
+
+AzureML tells its jobs of that run by MLflow's own variables. The client runs in a process of its own: it is large, it
+retries, and whatever becomes of it, the report is written and the run is over.
+"""
+
+from __future__ import annotations
+
+import json
+import logging
+import math
+import os
+import subprocess
+import sys
+import tempfile
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from aml_tool_core import logs, processes
+from aml_tool_core.profiling.sla import CPU_METRIC
+
+log = logging.getLogger(__name__)
+
+URI_VARIABLE, RUN_VARIABLE = "MLFLOW_TRACKING_URI", "MLFLOW_RUN_ID"
+_SECRETS = ("MLFLOW_TRACKING_TOKEN", "MLFLOW_TRACKING_PASSWORD")
+_LIMIT_SEC = 60.0
+_CLIENT = "aml_tool_core.profiling.tracking_client"
+_CLIENT_SETTINGS = {
+    # One attempt and a second, within the limit above; mlflow's own defaults would take minutes.
+    "MLFLOW_HTTP_REQUEST_TIMEOUT": "15",
+    "MLFLOW_HTTP_REQUEST_MAX_RETRIES": "1",
+    # Nobody but the workspace is told of the run.
+    "MLFLOW_DISABLE_TELEMETRY": "true",
+    "GIT_PYTHON_REFRESH": "quiet",
+}
+
+
+def publish(document: Mapping[str, Any]) -> None:
+    """Log a report's main figures where the environment names an MLflow run. Never fails: at worst, one warning."""
+    if not (os.environ.get(URI_VARIABLE) and os.environ.get(RUN_VARIABLE)):
+        return
+    for secret in _SECRETS:
+        logs.hide(os.environ.get(secret))
+    problem = _logged(figures(document))
+    if problem is None:
+        log.info("the main figures are logged to MLflow run %s", os.environ[RUN_VARIABLE])
+    else:
+        log.warning("the figures are not on the Metrics tab, but in the report: %s", problem)
+
+
+def figures(document: Mapping[str, Any]) -> dict[str, float]:
+    """Return a report's main figures by the names that an SLA has for them; what is not known is left out."""
+    result = document["result"]
+    requests, errors, sent = result["requests"], result["errors"], max(result["requests"]["sent"], 1)
+    status = errors.get("status", {})
+    refused = status.get("429", 0)
+    wrong = sum(errors[kind] for kind in ("connect", "read", "write", "timeout")) + sum(status.values())
+    found: dict[str, float | None] = {
+        "requests_sent": requests["sent"],
+        "requests_succeeded": requests["succeeded"],
+        "requests_per_sec": result["requests_per_sec"],
+        "succeeded_per_sec": result["succeeded_per_sec"],
+        "error_percent": 100 * (wrong + errors.get("unknown_status", 0) - refused) / sent,
+        "refused_percent": 100 * refused / sent if "status" in errors else None,
+        "timely_sends_percent": result.get("schedule", {}).get("timely_sends_percent"),
+        "cpu_percent_max": ((document["resource_usage"] or {}).get(CPU_METRIC) or {}).get("maximum"),
+        "core_hour_per_million_requests": document["cost"]["core_hour_per_million_requests"],
+        "price_per_million_requests": document["cost"].get("price_per_million_requests"),
+        "valid": float(document["verdict"]["valid"]),
+        "sla_met": float(document["sla"]["met"]) if "sla" in document else None,
+    }
+    for latency in ("latency_ms", "service_time_ms"):
+        if latency in result:
+            found |= {f"{latency}_{name}": result[latency][name] for name in ("mean", "max")}
+            found |= {f"{latency}_{name}": one["value"] for name, one in result[latency]["percentiles"].items()}
+    return {name: float(value) for name, value in found.items() if value is not None and math.isfinite(value)}
+
+
+def _logged(metrics: Mapping[str, float]) -> str | None:
+    """Log metrics; return what went wrong, or None."""
+    with tempfile.TemporaryDirectory(prefix="aml-profiler-") as folder:
+        path = Path(folder) / "metrics.json"
+        path.write_text(json.dumps(metrics), encoding="utf-8")
+        with processes.running([sys.executable, "-m", _CLIENT, str(path)], env=os.environ | _CLIENT_SETTINGS) as client:
+            try:
+                _, said = client.communicate(timeout=_LIMIT_SEC)
+            except subprocess.TimeoutExpired:
+                return f"MLflow did not answer within {_LIMIT_SEC:.0f} s"
+    if client.returncode == 0:
+        return None
+    lines = said.decode("utf-8", "replace").strip().splitlines()
+    return lines[-1] if lines else f"MLflow's client ended with {client.returncode}"
