@@ -76,6 +76,14 @@ def test_only_measured_models_of_passes_are_candidates() -> None:
     assert footprint.input_metrics["latency"].value == 10.0
 
 
+def test_only_onnx_models_are_candidates() -> None:
+    pytorch = {**node("input", {"accuracy": 0.98, "latency": 5.0}), "model_config": {"type": "HfModel", "config": {}}}
+    footprint = parse("cpu-cpu", {"input": node(None, BASELINE), "pruned": pytorch})
+    assert candidates(footprint, {}) == candidates(footprint, {}, evaluated=False) == []
+    assert footprints.other_forms(footprint) == ["HfModel"]
+    assert footprints.other_forms(parse("cpu-cpu", {"a": node("b", None), "c": node("b", None, failed=True)})) == []
+
+
 def test_thresholds_alone_are_goals_too() -> None:
     wanted = {"latency": Goal("threshold", 6.0)}
     result = found({"slow": (0.98, 7.0), "fast": (0.90, 5.0)}, wanted)

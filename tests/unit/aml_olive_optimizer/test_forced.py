@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 import pytest
-from aml_olive_optimizer.forced import FORCED, accelerators, for_olive, forced, output_model_num
+from aml_olive_optimizer.forced import FORCED, accelerators, cache_dir, for_olive, forced, output_model_num
 
 MODEL = {"input_model": {"type": "ONNXModel", "model_path": "m.onnx"}, "passes": {"p": {"type": "X"}}}
 
@@ -60,6 +60,24 @@ def test_olive_neither_packages_nor_draws() -> None:
     assert result["engine"]["plot_pareto_frontier"] is False
     assert result["engine"]["output_dir"] == "/tmp/x/olive"
     assert result["workflow_id"] == "flow"
+
+
+@pytest.mark.parametrize(("asked", "is_relative"), [(False, True), (False, False), (True, False)])
+def test_a_goal_relative_to_the_input_model_has_it_measured(asked: bool, is_relative: bool) -> None:
+    document = forced({**MODEL, "engine": {"evaluate_input_model": asked}})[0]
+    result = for_olive(document, "/tmp/x/olive", "/cache", "flow", is_relative=is_relative)
+    assert result["engine"]["evaluate_input_model"] is (asked or is_relative)
+
+
+def test_cache_settings_win_and_lead_to_one_folder() -> None:
+    document = forced({**MODEL, "engine": {"cache_dir": "a", "cache_config": {"cache_dir": "b", "clean_cache": True}}})[
+        0
+    ]
+    assert cache_dir(document) == "b"
+    assert cache_dir(forced({**MODEL, "cache_dir": "a"})[0]) == "a"
+    assert cache_dir(forced(MODEL)[0]) is None
+    engine = for_olive(document, "/tmp/x/olive", "/here/b", "flow")["engine"]
+    assert engine["cache_config"] == {"cache_dir": "/here/b", "clean_cache": True}
 
 
 @pytest.mark.parametrize(

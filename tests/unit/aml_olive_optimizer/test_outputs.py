@@ -232,6 +232,13 @@ def test_the_page_tells_of_candidates_settings_and_times(found: Found) -> None:
     assert context["nearest"] == ""
 
 
+def test_the_page_says_worse_where_it_is(tmp_path: Path) -> None:
+    alone = {"cpu-cpu": footprint(tmp_path / "cache", "cpu-cpu", [20.0])}
+    slow = Found(("cpu-cpu",), alone, {}, 1.0)
+    (row,) = search_page.context(slow, judge(slow), [], {}, {})["rows"]
+    assert row["values"][1] == "20 (2 times worse than the input model)"
+
+
 def test_the_page_tells_the_nearest_miss(found: Found) -> None:
     goals = {"latency": Goal("threshold", 1.0)}
     context = search_page.context(found, judge(found, goals), [], goals, {"cpu-cpu": "goal not met"})

@@ -118,7 +118,10 @@ def test_a_runtime_that_was_tampered_with_is_not_passed_on(tmp_path: Path, monke
     (info / "WHEEL").write_text("Wheel-Version: 1.0\nTag: py3-none-any\n", encoding="utf-8")
     (info / "RECORD").write_text("thing.py,sha256=AAAA,7\nthing-1.0.dist-info/METADATA,,\n", encoding="utf-8")
     monkeypatch.syspath_prepend(site)
-    with pytest.raises(RuntimeError, match=r"thing\.py: is not what thing installed"):
+    with pytest.raises(ToolError, match=r"thing\.py: is not what thing installed"):
+        runtime_wheel.repack(tmp_path / "wheels", "thing")
+    (site / "thing.py").unlink()
+    with pytest.raises(ToolError, match=r"thing\.py: is missing from thing; install it again"):
         runtime_wheel.repack(tmp_path / "wheels", "thing")
     assert not list((tmp_path / "wheels").iterdir())
 
@@ -157,6 +160,38 @@ def test_a_hugging_face_folder_tells_its_inputs(monkeypatch: pytest.MonkeyPatch,
     )
     with pytest.raises(InputError, match="/architectures: ViTForImageClassification: not a text model"):
         default_search.configuration(tmp_path, 2)
+
+
+@pytest.mark.parametrize(
+    ("text", "said"),
+    [
+        ("{", "config.json: line 1, column 2: not JSON"),
+        ("[]", "config.json: not an object"),
+        ("{}", "/architectures: none: not a text model"),
+        ('{"architectures": "BertModel", "vocab_size": 9}', "/architectures: none: not a text model"),
+        ('{"architectures": [7]}', "/architectures: 7: not a text model"),
+    ],
+)
+def test_a_folder_whose_config_is_not_a_hugging_face_models(tmp_path: Path, text: str, said: str) -> None:
+    (tmp_path / "config.json").write_text(text, encoding="utf-8")
+    with pytest.raises(InputError, match=said):
+        default_search.configuration(tmp_path, 2)
+
+
+def test_requirements_do_not_move_what_the_pins_need(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    wheel = tmp_path / "attrs-0.1-py3-none-any.whl"  # older than jsonschema takes
+    with zipfile.ZipFile(wheel, "w") as archive:
+        archive.writestr("attrs-0.1.dist-info/METADATA", "Metadata-Version: 2.1\nName: attrs\nVersion: 0.1\n")
+        archive.writestr("attrs-0.1.dist-info/WHEEL", "Wheel-Version: 1.0\nTag: py3-none-any\n")
+        archive.writestr("attrs-0.1.dist-info/RECORD", "")
+    (tmp_path / "requirements.txt").write_text(f"{wheel}\n", encoding="utf-8")
+    monkeypatch.setattr(environment, "PINNED", ("jsonschema",))
+    monkeypatch.setenv("PIP_DRY_RUN", "1")
+    monkeypatch.setenv("PIP_NO_INDEX", "1")
+    with pytest.raises(ToolError, match=r"cannot be installed beside the optimizer's own packages: .*attrs"):
+        environment.install_requirements(tmp_path, tmp_path / "constraints.txt")
+    (tmp_path / "requirements.txt").write_text("attrs\n", encoding="utf-8")
+    environment.install_requirements(tmp_path, tmp_path / "constraints.txt")
 
 
 @pytest.mark.parametrize(

@@ -105,6 +105,11 @@ def test_a_configuration_is_an_object(document: Any) -> None:
             "from olive.evaluator.accuracy import AccuracyScore\n\nx = AccuracyScore({}).measure([1], [1])\n",
             r"line 3: measure\(preds, target\).*OliveModelOutput",
         ),
+        (
+            "from olive.evaluator.accuracy import AccuracyScore\n\n"
+            "def f(preds, target):\n    score = AccuracyScore({})\n    return score.measure(preds, target)\n",
+            r"line 5: measure\(preds, target\).*OliveModelOutput",
+        ),
         ("def f(:\n", "line 1: not Python"),
     ],
 )

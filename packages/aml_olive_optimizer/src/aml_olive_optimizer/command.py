@@ -49,19 +49,22 @@ def run(job: Job) -> None:
     with _work_folder() as work:
         if code is not None:
             environment.install_requirements(code, work / "constraints.txt")
-        cache = Path(prepared.configuration["engine"].get("cache_dir") or DEFAULT_CACHE).resolve()
+        cache = Path(forced.cache_dir(prepared.configuration) or DEFAULT_CACHE).resolve()
         generated = cache / "generated"
         scripts.write(generated, prepared.scripts)
         places = Places(job.values["model_path"], code, generated)
         resolved = places.resolved(prepared.configuration, prepared.source)
         refusals.refuse_without_data(resolved, prepared.source, has_open_inputs=_has_open_inputs(resolved))
-        parts = [json.dumps(resolved.get(key), sort_keys=True) for key in ("evaluators", "data_configs", "systems")]
+        goals = footprints.goals(resolved)
+        judged_by = [footprints.used_evaluators(resolved), resolved.get("data_configs"), resolved.get("systems")]
+        parts = [json.dumps(part, sort_keys=True) for part in judged_by]
         workflow = f"{resolved.get('workflow_id', 'default_workflow')}-{environment.fingerprint(parts, [code])}"
-        for_olive = forced.for_olive(resolved, str(work / "olive"), str(cache), workflow)
+        is_relative = any(goal.kind != "threshold" for goal in goals.values())
+        for_olive = forced.for_olive(resolved, str(work / "olive"), str(cache), workflow, is_relative=is_relative)
         try:
             found = search.run(for_olive, prepared.source, work, code, cache)
             packaged = _publish(job, found, resolved, cache)
-            for line in summary.table(packaged, found.footprints, footprints.goals(resolved)):
+            for line in summary.table(packaged, found.footprints, goals):
                 log.info("%s", line)
         finally:
             _keep_log(work / "olive.log", job.outputs / "olive.log")
@@ -113,6 +116,9 @@ def _why_empty(accelerator: str, found: Found, candidates: Sequence[Candidate]) 
     if nearest is not None:
         misses = ", ".join(map(str, nearest.misses))
         return f"goal not met by any of {len(candidates)} candidates, nearest: {misses}"
+    others = footprints.other_forms(found.footprints[accelerator]) if accelerator in found.footprints else []
+    if others and not found.failures.get(accelerator):
+        return f"the passes made {', '.join(others)}, not an ONNX model; add one that does, such as OnnxConversion"
     return _last_failure(found, accelerator)
 
 
@@ -123,7 +129,10 @@ def _last_failure(found: Found, accelerator: str) -> str:
 
 @contextlib.contextmanager
 def _work_folder() -> Iterator[Path]:
-    work = Path(tempfile.mkdtemp(prefix="aml_olive_optimizer."))
+    try:
+        work = Path(tempfile.mkdtemp(prefix="aml_olive_optimizer."))
+    except OSError as error:
+        raise ToolError(f"no temporary folder: {error}; free space, or name a folder in TMPDIR") from error
     try:
         yield work
     finally:

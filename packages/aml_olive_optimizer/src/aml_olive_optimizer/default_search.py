@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from aml_tool_core import InputError
+from aml_tool_core import InputError, documents
 
 from aml_olive_optimizer import environment, onnx_graphs
 from aml_olive_optimizer.forced import EXHAUSTIVE
@@ -59,6 +58,12 @@ def configuration(folder: Path, cores: int) -> Assumed:
 def for_onnx(model: Path, cores: int) -> Assumed:
     """Return a search for an ONNX file: fusion if it is a transformer, session tuning, every provider there is."""
     graph_inputs, is_transformer = onnx_graphs.read(model)
+    for entry in graph_inputs:
+        if entry.type is None:
+            raise InputError(
+                f"{model}: input {entry.name!r} has a type that cannot be generated; give a --config_path with "
+                "data_configs"
+            )
     assumed = []
     graph: list[dict[str, Any]] = [{"type": "OnnxPeepholeOptimizer"}]
     if is_transformer:
@@ -69,17 +74,20 @@ def for_onnx(model: Path, cores: int) -> Assumed:
 
 def for_hugging_face(folder: Path, cores: int) -> Assumed:
     """Return a search for a Hugging Face text model: conversion, fusion or not, session tuning."""
-    config = json.loads((folder / "config.json").read_text(encoding="utf-8"))
-    architecture = next(iter(config.get("architectures") or []), "")
+    config = documents.read_json(folder / "config.json")
+    if not isinstance(config, dict):
+        raise InputError(f"--model_path: {folder / 'config.json'}: not an object, so not a Hugging Face model's")
+    architectures = config.get("architectures")
+    architecture = str(architectures[0]) if isinstance(architectures, list) and architectures else "none"
     known = next((entry for entry in _ARCHITECTURES if architecture.endswith(entry[0])), None)
     if known is None or "vocab_size" not in config:
         raise InputError(
-            f"--model_path: {folder / 'config.json'}: /architectures: {architecture or 'none'}: not a text model whose "
+            f"--model_path: {folder / 'config.json'}: /architectures: {architecture}: not a text model whose "
             "inputs are known; give a --config_path with input_model.io_config"
         )
     _, task, outputs = known
     names = ["input_ids", "attention_mask"]
-    if int(config.get("type_vocab_size") or 0) > 1:
+    if _number(config, "type_vocab_size") > 1:
         names.append("token_type_ids")
     inputs = [Input(name, ("batch_size", "sequence_length"), "int64") for name in names]
     sizes = [size for size, _ in map(_size, inputs[0].shape)]
@@ -105,8 +113,8 @@ def for_hugging_face(folder: Path, cores: int) -> Assumed:
                 "type": "OrtTransformersOptimization",
                 "model_type": "bert",
                 "opt_level": 0,
-                "num_heads": int(config.get("num_attention_heads") or 0),
-                "hidden_size": int(config.get("hidden_size") or 0),
+                "num_heads": _number(config, "num_attention_heads"),
+                "hidden_size": _number(config, "hidden_size"),
             },
             {"type": "OnnxPeepholeOptimizer"},
         ],
@@ -116,6 +124,12 @@ def for_hugging_face(folder: Path, cores: int) -> Assumed:
         "it is searched with fused attention and without",
     ]
     return _search(model, inputs, passes, assumed, cores)
+
+
+def _number(config: Mapping[str, Any], key: str) -> int:
+    """Return a number of a Hugging Face configuration; 0, which leaves it to Olive, where it has none."""
+    value = config.get(key)
+    return value if isinstance(value, int) else 0
 
 
 def _search(

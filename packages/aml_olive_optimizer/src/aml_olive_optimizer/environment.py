@@ -13,7 +13,7 @@ import sys
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
-from aml_tool_core import InputError, ToolError, processes
+from aml_tool_core import InputError, ToolError, outputs, processes
 
 # What the optimizer's own search depends on: a user's requirements may add to it, never move it.
 PINNED = (
@@ -73,11 +73,13 @@ def install_requirements(code: Path, constraints: Path) -> None:
     file = code / "requirements.txt"
     if not file.is_file():
         return
-    constraints.write_text("".join(f"{name}=={version}\n" for name, version in pins().items()), encoding="utf-8")
+    pinned = [f"{name}=={version}" for name, version in pins().items()]
+    outputs.write_text(constraints, "".join(f"{line}\n" for line in pinned))
     log.info("installing %s", file)
     command = [sys.executable, "-m", "pip", "install", "--quiet", "--no-input", "--disable-pip-version-check"]
+    # As requirements too: what a mere constraint needs itself (transformers its tokenizers, say) pip would move.
     with processes.running(
-        [*command, "--constraint", str(constraints), "--requirement", str(file)],
+        [*command, "--constraint", str(constraints), "--requirement", str(file), *pinned],
         stdout=subprocess.DEVNULL,
         stderr=subprocess.PIPE,
     ) as pip:

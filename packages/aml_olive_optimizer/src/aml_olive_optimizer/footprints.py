@@ -60,6 +60,11 @@ class Node:
     duration_sec: float | None
     document: Mapping[str, Any] = field(repr=False, compare=False)  # the footprint as Olive wrote it
 
+    @property
+    def is_onnx(self) -> bool:
+        """Whether this is a model that can be packaged and deployed."""
+        return self.model_config is not None and str(self.model_config["type"]).lower() == "onnxmodel"
+
 
 @dataclass(frozen=True)
 class Footprint:
@@ -166,7 +171,7 @@ def used_evaluators(configuration: Mapping[str, Any]) -> list[Mapping[str, Any]]
 
 
 def candidates(footprint: Footprint, wanted: Mapping[str, Goal], *, evaluated: bool = True) -> list[Candidate]:
-    """Return the measured models of a footprint, each with the goals it misses and whether it is on the frontier.
+    """Return the measured ONNX models of a footprint, each with the goals it misses and whether it is on the frontier.
 
     The Pareto frontier is that of the candidates which meet every goal; when none does, that of all of them. A
     configuration without an evaluator (`evaluated` false) measures nothing: there, what the last pass made counts.
@@ -175,9 +180,7 @@ def candidates(footprint: Footprint, wanted: Mapping[str, Goal], *, evaluated: b
     measured = [
         node
         for node in footprint.nodes.values()
-        if (node.metrics if evaluated else node.model_id not in parents)
-        and node.parent_id is not None
-        and node.model_config is not None
+        if (node.metrics if evaluated else node.model_id not in parents) and node.parent_id is not None and node.is_onnx
     ]
     missed = {node.model_id: _misses(node, footprint.input_metrics, wanted) for node in measured}
     compared = [node for node in measured if not missed[node.model_id]] or measured
@@ -185,6 +188,12 @@ def candidates(footprint: Footprint, wanted: Mapping[str, Goal], *, evaluated: b
     return [
         Candidate(footprint.accelerator, node, missed[node.model_id], node.model_id in frontier) for node in measured
     ]
+
+
+def other_forms(footprint: Footprint) -> list[str]:
+    """Return the types of what the passes made that is no ONNX model."""
+    made = [node for node in footprint.nodes.values() if node.parent_id is not None and not node.is_onnx]
+    return sorted({str(node.model_config["type"]) for node in made if node.model_config is not None})
 
 
 def _misses(node: Node, baseline: Mapping[str, Measurement], wanted: Mapping[str, Goal]) -> tuple[Miss, ...]:

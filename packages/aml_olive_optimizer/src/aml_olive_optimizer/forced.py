@@ -58,8 +58,18 @@ def output_model_num(configuration: Mapping[str, Any]) -> int:
     return int(strategy["output_model_num"]) if isinstance(strategy, dict) else 1
 
 
-def for_olive(configuration: Mapping[str, Any], output_dir: str, cache_dir: str, workflow_id: str) -> dict[str, Any]:
+def cache_dir(configuration: Mapping[str, Any]) -> str | None:
+    """Return the folder for intermediate results that a configuration names."""
+    engine = configuration.get("engine") or {}
+    return (engine.get("cache_config") or {}).get("cache_dir") or engine.get("cache_dir")
+
+
+def for_olive(
+    configuration: Mapping[str, Any], output_dir: str, cache_dir: str, workflow_id: str, *, is_relative: bool = False
+) -> dict[str, Any]:
     """Return the configuration as Olive gets it: it searches, this tool packages and draws.
+
+    `is_relative` says whether a goal is relative to the input model.
 
     Olive's own packaging builds its zip in the current directory, keeps only the frontier and leaves out the sample
     code and the runtime; its chart needs two metrics and a met goal.
@@ -72,7 +82,11 @@ def for_olive(configuration: Mapping[str, Any], output_dir: str, cache_dir: str,
         output_dir=output_dir,
         cache_dir=cache_dir,
         log_severity_level=min(int(engine.get("log_severity_level", 1)), 1),
+        # Olive measures the input model for a goal that is relative to it in any case, but notes it only if told to.
+        evaluate_input_model=bool(engine.get("evaluate_input_model", True)) or is_relative,
     )
+    if engine.get("cache_config"):  # it would win over the rest
+        engine["cache_config"] = {**engine["cache_config"], "cache_dir": cache_dir}
     result["workflow_id"] = workflow_id
     return result
 

@@ -17,7 +17,7 @@ class Input:
 
     name: str
     shape: tuple[int | str | None, ...]
-    type: str
+    type: str | None  # None: one that cannot be generated
 
     @property
     def is_open(self) -> bool:
@@ -39,16 +39,11 @@ def read(model: Path) -> tuple[list[Input], bool]:
         if entry.name in weights:
             continue
         tensor = entry.type.tensor_type
-        if tensor.elem_type not in _TYPES:
-            raise InputError(
-                f"{model}: input {entry.name!r} has a type that cannot be generated; give a --config_path"
-                " with data_configs"
-            )
         shape = tuple(
             dimension.dim_value if dimension.HasField("dim_value") else (dimension.dim_param or None)
             for dimension in tensor.shape.dim
         )
-        inputs.append(Input(entry.name, shape, _TYPES[tensor.elem_type]))
+        inputs.append(Input(entry.name, shape, _TYPES.get(tensor.elem_type)))
     counts: dict[str, int] = {}
     for node in proto.graph.node:
         counts[node.op_type] = counts.get(node.op_type, 0) + 1

@@ -209,7 +209,10 @@ def _user_scripts(value: Any, path: Place, source: str, code: Path | None) -> It
 
 def _old_names(tree: ast.Module) -> Iterator[tuple[int, str]]:
     measures = False
+    made: set[str] = set()  # names that hold an AccuracyScore or one of its kind
     for node in ast.walk(tree):
+        if isinstance(node, ast.Assign) and _makes_measure(node.value):
+            made |= {target.id for target in node.targets if isinstance(target, ast.Name)}
         if isinstance(node, ast.ImportFrom) and node.module == "olive.model":
             for alias in node.names:
                 if alias.name == "OliveModel":
@@ -219,7 +222,7 @@ def _old_names(tree: ast.Module) -> Iterator[tuple[int, str]]:
         if isinstance(node, ast.ImportFrom) and node.module == "olive.evaluator.olive_evaluator":
             measures = measures or any(alias.name == "OliveModelOutput" for alias in node.names)
     for node in ast.walk(tree):
-        if not measures and isinstance(node, ast.Call) and _is_accuracy_measure(node) and len(node.args) == 2:
+        if not measures and isinstance(node, ast.Call) and _is_accuracy_measure(node, made) and len(node.args) == 2:
             yield (
                 node.lineno,
                 "measure(preds, target) now takes the model's output as its first argument; pass "
@@ -227,14 +230,17 @@ def _old_names(tree: ast.Module) -> Iterator[tuple[int, str]]:
             )
 
 
-def _is_accuracy_measure(call: ast.Call) -> bool:
-    # AccuracyScore(...).measure(preds, target), and the same of F1Score, Precision, Recall, AUROC
+def _is_accuracy_measure(call: ast.Call, made: set[str]) -> bool:
+    # AccuracyScore(...).measure(preds, target), at once or by a name that it was given
     function = call.func
-    if not (
-        isinstance(function, ast.Attribute) and function.attr == "measure" and isinstance(function.value, ast.Call)
-    ):
+    if not (isinstance(function, ast.Attribute) and function.attr == "measure"):
         return False
-    made = function.value.func
+    owner = function.value
+    return _makes_measure(owner) or (isinstance(owner, ast.Name) and owner.id in made)
+
+
+def _makes_measure(value: ast.expr) -> bool:
+    made = value.func if isinstance(value, ast.Call) else None
     name = made.id if isinstance(made, ast.Name) else made.attr if isinstance(made, ast.Attribute) else ""
     return name in ("AccuracyScore", "F1Score", "Precision", "Recall", "AUROC", "Perplexity")
 

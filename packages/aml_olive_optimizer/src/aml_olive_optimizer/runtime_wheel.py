@@ -12,6 +12,7 @@ import sys
 import zipfile
 from pathlib import Path, PurePosixPath
 
+from aml_tool_core import ToolError
 from aml_tool_core.outputs import atomic_file
 
 DISTRIBUTION = "onnxruntime-openvino"
@@ -35,8 +36,8 @@ def folder(otherwise: Path) -> Path:
 def repack(kept_in: Path, distribution: str = DISTRIBUTION) -> Path:
     """Return the wheel of an installed distribution, made in `kept_in` unless it is there already.
 
-    The files are those of the installation's RECORD; a new RECORD is written for them. Raises RuntimeError where a file
-    of the installation is missing or changed, because then it would not be what was measured.
+    The files are those of the installation's RECORD; a new RECORD is written for them. Raises ToolError where a file of
+    the installation is missing or changed, because then it would not be what was measured.
     """
     installed = importlib.metadata.distribution(distribution)
     tags = _tags(installed)
@@ -49,19 +50,24 @@ def repack(kept_in: Path, distribution: str = DISTRIBUTION) -> Path:
     ):
         record = []
         info = ""
-        for file in installed.files or []:
-            path = PurePosixPath(file.as_posix())
+        # Not `installed.files`: that passes over files that are missing.
+        for name, recorded, *_ in csv.reader((installed.read_text("RECORD") or "").splitlines()):
+            path = PurePosixPath(name)
             if _left_out(path):
                 continue
-            content = Path(str(file.locate())).read_bytes()
+            file = Path(str(installed.locate_file(name)))
+            try:
+                content = file.read_bytes()
+            except FileNotFoundError:
+                raise ToolError(f"{file}: is missing from {distribution}; install it again") from None
             digest = _hash(content)
-            if file.hash is not None and file.hash.mode == "sha256" and file.hash.value != digest:
-                raise RuntimeError(f"{file.locate()}: is not what {distribution} installed; install it again")
+            if recorded.startswith("sha256=") and recorded != f"sha256={digest}":
+                raise ToolError(f"{file}: is not what {distribution} installed; install it again")
             if path.parts[0].endswith(".dist-info"):
                 info = path.parts[0]
             entry = zipfile.ZipInfo(str(path), (1980, 1, 1, 0, 0, 0))  # the same wheel from the same installation
             entry.compress_type = zipfile.ZIP_DEFLATED
-            entry.external_attr = (0o755 if os.access(str(file.locate()), os.X_OK) else 0o644) << 16
+            entry.external_attr = (0o755 if os.access(file, os.X_OK) else 0o644) << 16
             out.writestr(entry, content)
             record.append((str(path), f"sha256={digest}", str(len(content))))
         record.append((f"{info}/RECORD", "", ""))

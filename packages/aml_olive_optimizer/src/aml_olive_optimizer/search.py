@@ -14,7 +14,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from aml_tool_core import InputError, processes
+from aml_tool_core import InputError, outputs, processes
 
 from aml_olive_optimizer import environment, events, footprints
 from aml_olive_optimizer.footprints import Footprint
@@ -95,7 +95,7 @@ def run(configuration: Mapping[str, Any], source: str, folder: Path, code: Path 
     Raises InputError for a configuration that Olive cannot take. What went wrong later is in the result: partial
     results may still be worth something.
     """
-    (folder / "configuration.json").write_text(json.dumps(configuration), encoding="utf-8")
+    outputs.write_text(folder / "configuration.json", json.dumps(configuration))
     temporary = folder / "tmp"
     temporary.mkdir()
     variables = environment.worker_environment(os.environ, code=code, temporary=temporary, cache=cache)

@@ -202,7 +202,9 @@ def _against(measured: Measurement | None, baseline: Measurement | None) -> str:
     if measured is None or baseline is None or not baseline.value:
         return _value(measured)
     if not measured.higher_is_better and measured.value:
-        return f"{measured.value:.5g} ({baseline.value / measured.value:.3g} times better than the input model)"
+        better = baseline.value >= measured.value
+        times = baseline.value / measured.value if better else measured.value / baseline.value
+        return f"{measured.value:.5g} ({times:.3g} times {'better' if better else 'worse'} than the input model)"
     return f"{measured.value:.5g} ({measured.value - baseline.value:+.3g})"
 
 
