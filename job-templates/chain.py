@@ -154,6 +154,19 @@ def optimize(chain: Chain) -> None:
 
 def deploy(chain: Chain, deployment: str = "optimized") -> None:
     """Deploy the optimized model with its parameters, or the exported one with the runtime's defaults."""
+    optimized = deployment == "optimized"
+    folders: dict[str, str | Path] = {
+        "model_folder_path": chain.optimized_model if optimized else chain.exported_model,
+        "environment_folder_path": chain.example / "environment",
+        "code_folder_path": chain.example / "score",
+    }
+    if optimized:
+        folders["optimized_parameters_path"] = chain.optimized_parameters
+    deploy_folders(chain, deployment, folders)
+
+
+def deploy_folders(chain: Chain, deployment: str, folders: Mapping[str, str | Path]) -> None:
+    """Deploy what the folders hold, each under the deployer's flag for it, by the example's YAML files."""
     names = {
         "ENDPOINT_NAME": chain.endpoint,
         "DEPLOYMENT_NAME": deployment,
@@ -164,16 +177,11 @@ def deploy(chain: Chain, deployment: str = "optimized") -> None:
     for name in ("endpoint.yml", "deployment.yml"):
         filled = string.Template((chain.example / name).read_text()).safe_substitute(names)
         (folder / name).write_text(filled)
-    optimized = deployment == "optimized"
     flags = {
         "endpoint_yaml_path": folder / "endpoint.yml",
         "deployment_yaml_path": folder / "deployment.yml",
-        "model_folder_path": chain.optimized_model if optimized else chain.exported_model,
-        "environment_folder_path": chain.example / "environment",
-        "code_folder_path": chain.example / "score",
+        **folders,
     }
-    if optimized:
-        flags["optimized_parameters_path"] = chain.optimized_parameters
     chain.settings(deployment).unlink(missing_ok=True)
     chain.run_tool(f"deploy_{deployment}", "aml_online_endpoints_deployer", flags)
 

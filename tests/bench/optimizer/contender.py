@@ -1,6 +1,7 @@
 """One form of the model in a process of its own; run.py asks it questions on stdin, one line each.
 
-`contender.py export MODEL_FOLDER TARGET` writes the model as PyTorch's exporter makes it, and nothing more.
+`contender.py export MODEL_FOLDER TARGET` writes the model as PyTorch's exporter makes it, and nothing more, and
+`contender.py payload MODEL_FOLDER TARGET` request bodies of full length for the deployed ones.
 """
 
 from __future__ import annotations
@@ -26,6 +27,7 @@ Run = Callable[[Tokens], torch.Tensor]
 logging.set_verbosity_error()  # the pooler's weights, which the embedding does not use, are left out on purpose
 WARM_UP_RUNS = 20
 VOCABULARY = 30522
+PASSAGES_PER_TEXT = 4  # eight of them are longer than 128 tokens by far
 
 
 def pytorch(folder: Path, cores: int) -> Run:
@@ -80,6 +82,24 @@ def export(folder: Path, target: Path) -> None:
     )
 
 
+def payload(folder: Path, target: Path) -> None:
+    """Write request bodies of one text each that comes to exactly SEQUENCE_LENGTH tokens: nothing is truncated."""
+    tokenizer = minilm.load_tokenizer(folder)
+    _, passages = minilm.questions_and_passages()
+    bodies = []
+    for start in range(0, len(passages), PASSAGES_PER_TEXT):
+        text = " ".join((passages + passages)[start : start + 2 * PASSAGES_PER_TEXT])
+        last = tokenizer.encode(text).offsets[minilm.SEQUENCE_LENGTH - 2]  # what is behind it is the end mark
+        cut = text[: last[1]]
+        tokenizer.no_truncation()
+        length = len(tokenizer.encode(cut).ids)
+        tokenizer.enable_truncation(minilm.SEQUENCE_LENGTH)
+        if length != minilm.SEQUENCE_LENGTH:
+            raise RuntimeError(f"{length} tokens, not {minilm.SEQUENCE_LENGTH}: {cut}")
+        bodies.append(json.dumps({"texts": [cut]}, ensure_ascii=False, separators=(",", ":")) + "\n")
+    target.write_text("".join(bodies), encoding="utf-8")
+
+
 def times(run: Run, count: int) -> list[float]:
     """Return the milliseconds of `count` runs, each on other tokens: (1, 128), no padding."""
     taken = []
@@ -123,8 +143,8 @@ def quality(run: Run, folder: Path, reference: dict[str, Any]) -> dict[str, floa
 
 
 def main() -> None:
-    if sys.argv[1] == "export":
-        export(Path(sys.argv[2]), Path(sys.argv[3]))
+    if (write := {"export": export, "payload": payload}.get(sys.argv[1])) is not None:
+        write(Path(sys.argv[2]), Path(sys.argv[3]))
         return
     name, model, settings, cores = sys.argv[1], Path(sys.argv[2]), json.loads(sys.argv[3]), int(sys.argv[4])
     run = pytorch(model, cores) if name == "pytorch" else onnxruntime(model, settings)

@@ -1,16 +1,18 @@
 #!/usr/bin/env python3
-"""What the optimizer costs beside Olive itself, and what it wins: MiniLM, searched, timed in-process, and compared.
+"""What the optimizer costs beside Olive itself, and what it wins: MiniLM, searched, timed, deployed, and compared.
 
     .venv/olive/bin/python tests/bench/optimizer/run.py
 
-Three parts, one table each; nothing is asserted, everything is written to results.json in the work folder:
+Four parts and one table of the goals; nothing is asserted, everything is written to results.json in the work folder:
 
 1. the wall time, and the processor time, of the tool and of Olive called directly on the same search, each from an
    empty cache (other load on the machine changes the former a lot and the latter little);
 2. PyTorch, ONNX Runtime as exported (both execution providers) and the model that the search found, in-process, batch
    1, 128 tokens, on as many cores as asked (2): each in its own process, taking turns, so that a disturbance of the
    machine strikes all of them; ratios are formed within a turn, and their median and quartiles are given;
-3. how far the found model's embeddings of the held-out sentences, which the search never sees, are from the original's.
+3. how far the found model's embeddings of the held-out sentences, which the search never sees, are from the original's;
+4. PyTorch, the model as exported and the found model, each deployed by aml_online_endpoints_deployer behind the local
+   control plane's gateway and profiled by aml_wrk_profiler over one connection, in turns (endpoints.py).
 """
 
 from __future__ import annotations
@@ -19,6 +21,7 @@ import argparse
 import json
 import os
 import resource
+import shutil
 import statistics
 import subprocess
 import sys
@@ -37,6 +40,7 @@ EXAMPLE = REPOSITORY / "job-templates" / "minilm"
 PAUSE_SEC = 0.02  # between turns: lets a runtime's spinning threads go to sleep before the next one is timed
 BASELINES = ("pytorch", "onnxruntime-cpu", "onnxruntime-openvino")
 FOUND = "optimized"
+LOADS = {"full_length": "128 tokens", "mixed": "mixed payload"}
 
 
 @dataclass(frozen=True)
@@ -112,13 +116,13 @@ def fetched(work: Path) -> Path:
     return model
 
 
-def search_by_tool(work: Path, model: Path, turn: int) -> tuple[Spent, Path]:
+def search_by_tool(work: Path, example: Path, model: Path, turn: int) -> tuple[Spent, Path]:
     """Run the tool as a job does, from an empty cache; return what it took and its folder."""
     folder = work / f"tool-{turn}"
     flags: dict[str, Path] = {
-        "config_path": EXAMPLE / "optimizer.json",
+        "config_path": example / "optimizer.json",
         "model_path": model,
-        "code": EXAMPLE / "code",
+        "code": example / "code",
         "optimized_parameters_path": folder / "optimized_parameters",
         "optimized_model_path": folder / "optimized_model",
     }
@@ -126,10 +130,10 @@ def search_by_tool(work: Path, model: Path, turn: int) -> tuple[Spent, Path]:
     return _timed([sys.executable, "-m", "aml_olive_optimizer", *words], folder), folder
 
 
-def search_by_olive(work: Path, model: Path, turn: int) -> Spent:
+def search_by_olive(work: Path, example: Path, model: Path, turn: int) -> Spent:
     """Run the same search by Olive alone, from an empty cache; return what it took."""
     folder = work / f"olive-{turn}"
-    command = [sys.executable, str(HERE / "direct.py"), str(EXAMPLE), str(model)]
+    command = [sys.executable, str(HERE / "direct.py"), str(example), str(model)]
     return _timed(command, folder)
 
 
@@ -151,29 +155,35 @@ def _cpu_sec_of_children() -> float:
     return used.ru_utime + used.ru_stime
 
 
-def race(work: Path, model: Path, found: Path, given: argparse.Namespace) -> tuple[list[Timed], dict[str, Any]]:
+def exported(work: Path, model: Path) -> Path:
+    """Return a folder with the model as PyTorch's exporter makes it, and its tokenizer, ready to be deployed."""
+    folder = work / "exported_model"
+    folder.mkdir()
+    subprocess.run([sys.executable, HERE / "contender.py", "export", model, folder / "model.onnx"], check=True)
+    shutil.copy(model / "tokenizer.json", folder)
+    return folder
+
+
+def race(model: Path, plain: Path, found: Path, given: argparse.Namespace) -> tuple[list[Timed], dict[str, Any]]:
     """Time all contenders in turns; return their times, and what the found model's embeddings are worth."""
     parameters = json.loads((found / "optimized_parameters" / "optimized_parameters.json").read_text())
-    exported = work / "exported.onnx"
-    folder = model / "all-MiniLM-L6-v2"
-    if not exported.exists():
-        subprocess.run([sys.executable, HERE / "contender.py", "export", folder, exported], check=True)
     turns: dict[str, list[float]] = {}
     with ExitStack() as stack:
         contenders = [
-            stack.enter_context(Contender("pytorch", folder, {}, given.cores)),
-            stack.enter_context(Contender("onnxruntime-cpu", exported, _as_exported("CPU"), given.cores)),
-            stack.enter_context(Contender("onnxruntime-openvino", exported, _as_exported("OpenVINO"), given.cores)),
-            stack.enter_context(
-                Contender(FOUND, found / "optimized_model" / "model.onnx", parameters, given.cores),
-            ),
+            stack.enter_context(Contender(name, form, settings, given.cores))
+            for name, form, settings in (
+                ("pytorch", model, {}),
+                ("onnxruntime-cpu", plain / "model.onnx", _as_exported("CPU")),
+                ("onnxruntime-openvino", plain / "model.onnx", _as_exported("OpenVINO")),
+                (FOUND, found / "optimized_model" / "model.onnx", parameters),
+            )
         ]
         for _ in range(given.turns):
             for contender in contenders:
                 time.sleep(PAUSE_SEC)
                 turns.setdefault(contender.name, []).append(min(contender.ask(f"times {given.runs}")))
-        reference = contenders[0].ask(f"embeddings {json.dumps(str(folder))}")
-        quality = contenders[-1].ask(f"quality {json.dumps({'folder': str(folder), 'reference': reference})}")
+        reference = contenders[0].ask(f"embeddings {json.dumps(str(model))}")
+        quality = contenders[-1].ask(f"quality {json.dumps({'folder': str(model), 'reference': reference})}")
     return [Timed(name, times) for name, times in turns.items()], {**quality, "parameters": parameters}
 
 
@@ -181,35 +191,112 @@ def _as_exported(provider: str) -> dict[str, Any]:
     return {"execution_provider": [[f"{provider}ExecutionProvider", {}]], "session_options": {}}
 
 
-def summary(searches: Searches | None, timed: Sequence[Timed], quality: Mapping[str, Any]) -> str:
-    """Return the tables."""
-    parts = []
-    if searches is not None:
-        rows = []
-        for name, runs in (("aml_olive_optimizer", searches.tool), ("Olive directly", searches.olive)):
-            row = [name]
-            for unit in ("wall_sec", "cpu_sec"):
-                mine, direct = (
-                    statistics.median(getattr(spent, unit) for spent in which) for which in (runs, searches.olive)
-                )
-                row += [f"{mine:.1f}", f"{mine / direct:.2f}"]
-            rows.append(row)
-        headers = ["search", "wall time s", "ratio", "processor time s", "ratio"]
-        parts.append(tabulate(rows, headers=headers, disable_numparse=True))
-    found = next(entry for entry in timed if entry.name == FOUND)
+def deployed(work: Path, model: Path, plain: Path, found: Path, given: argparse.Namespace) -> dict[str, Any]:
+    """Deploy three forms of the model and profile them; return what endpoints.py measured in the tools' environment."""
+    payload, folder = work / "payload.jsonl", work / "endpoints"
+    subprocess.run([sys.executable, HERE / "contender.py", "payload", model, payload], check=True)
+    command = [given.tools_python.absolute(), HERE / "endpoints.py", folder, payload]
+    command += ["--pytorch", model, "--exported", plain, "--found", found]
+    command += ["--held_out", EXAMPLE / "code" / "held_out.txt"]
+    command += ["--turns", given.endpoint_turns, "--duration_sec", given.endpoint_sec]
+    print("  endpoints ...", end=" ", flush=True)
+    started = time.monotonic()
+    with (work / "endpoints.txt").open("w") as log:
+        words = [str(word) for word in command]
+        code = subprocess.run(words, stdout=log, stderr=subprocess.STDOUT, check=False).returncode
+    if code:
+        raise SystemExit(f"exit code {code}; the log is {work / 'endpoints.txt'}")
+    print(f"{time.monotonic() - started:.1f} s", flush=True)
+    measured: dict[str, Any] = json.loads((folder / "endpoints.json").read_text())
+    return measured
+
+
+def rates(measured: Mapping[str, Any], load: str, deployment: str) -> list[float]:
+    """Return the requests per second of a deployment, turn by turn."""
+    return [turn["requests_per_sec"] for turn in measured["turns"][load][deployment]]
+
+
+def endpoint_speedup(measured: Mapping[str, Any], load: str, other: str) -> float:
+    """Return how many times the requests of another deployment the found model answers: the median over the turns."""
+    pairs = zip(rates(measured, load, FOUND), rates(measured, load, other), strict=True)
+    return statistics.median(mine / theirs for mine, theirs in pairs)
+
+
+def costs(searches: Searches) -> str:
+    """Return the table of what the searches took."""
+    rows = []
+    for name, runs in (("aml_olive_optimizer", searches.tool), ("Olive directly", searches.olive)):
+        row = [name]
+        for unit in ("wall_sec", "cpu_sec"):
+            mine, direct = (
+                statistics.median(getattr(spent, unit) for spent in which) for which in (runs, searches.olive)
+            )
+            row += [f"{mine:.1f}", f"{mine / direct:.2f}"]
+        rows.append(row)
+    headers = ["search", "wall time s", "ratio", "processor time s", "ratio"]
+    return _table(rows, headers)
+
+
+def times(timed: Sequence[Timed]) -> str:
+    """Return the table of the race in-process."""
     rows = []
     for entry in timed:
-        lower, middle, upper = found.speedup_over(entry)
+        lower, middle, upper = _found(timed).speedup_over(entry)
         rows.append([entry.name, f"{entry.median_ms:.2f}", f"{middle:.2f}", f"{lower:.2f} to {upper:.2f}"])
-    headers = ["in-process, 128 tokens", "ms (median)", "optimized is faster by", "quartiles"]
-    parts.append(tabulate(rows, headers=headers, disable_numparse=True, colalign=("left", "right", "right", "right")))
+    return _table(rows, ["in-process, 128 tokens", "ms (median)", "optimized is faster by", "quartiles"])
+
+
+def answers(measured: Mapping[str, Any]) -> str:
+    """Return the table of the deployed models."""
+    rows = []
+    for load, described in LOADS.items():
+        for deployment, turns in measured["turns"][load].items():
+            rate = statistics.median(rates(measured, load, deployment))
+            p50 = statistics.median(turn["p50_ms"] for turn in turns)
+            ratio = endpoint_speedup(measured, load, deployment)
+            row = [f"{deployment}, {described}", f"{rate:.1f}", f"{p50:.2f}", f"{ratio:.2f}"]
+            rows.append([*row, f"{measured['mean_cosine'][deployment]:.4f}"])
+    headers = ["deployed, one connection", "requests/s", "p50 ms", "optimized is faster by", "mean cosine to pytorch's"]
+    return _table(rows, headers)
+
+
+def goals(timed: Sequence[Timed], quality: Mapping[str, Any], measured: Mapping[str, Any]) -> str:
+    """Return the table that sets each figure beside the goal that was set for it."""
+    over = {entry.name: _found(timed).speedup_over(entry)[1] for entry in timed}
+    deployed_over = endpoint_speedup(measured, "full_length", "pytorch")
+    rows = [
+        ["in-process, times faster than PyTorch", over["pytorch"], 4.0],
+        ["in-process, times faster than ONNX Runtime as exported (CPU)", over["onnxruntime-cpu"], 2.0],
+        ["deployed, times the requests/s of PyTorch, 128 tokens", deployed_over, 2.5],
+        ["held-out sentences, mean cosine to the original", quality["mean_cosine"], 0.99],
+    ]
+    return _table(
+        [[name, f"{value:.4g}", f"{goal:g}", "yes" if value >= goal else "NO"] for name, value, goal in rows],
+        ["goal", "measured", "at least", "met"],
+    )
+
+
+def _found(timed: Sequence[Timed]) -> Timed:
+    return next(entry for entry in timed if entry.name == FOUND)
+
+
+def _table(rows: Sequence[Sequence[str]], headers: Sequence[str]) -> str:
+    aligned = ("left", *("right" for _ in headers[1:]))
+    return tabulate(rows, headers=headers, disable_numparse=True, colalign=aligned)
+
+
+def summary(
+    searches: Searches | None, timed: Sequence[Timed], quality: Mapping[str, Any], measured: Mapping[str, Any]
+) -> str:
+    """Return all tables, the goals' last."""
     parameters = quality["parameters"]
-    parts.append(
+    embedded = (
         f"held-out mean cosine {quality['mean_cosine']:.4f}, smallest {quality['least_cosine']:.4f}; retrieval MRR "
         f"{quality['mrr']:.4f}, original {quality['original_mrr']:.4f}\n"
         f"found: {parameters['execution_provider'][0][0]}, {json.dumps(parameters['session_options'])}"
     )
-    return "\n\n".join(parts)
+    parts = [costs(searches)] if searches is not None else []
+    return "\n\n".join([*parts, times(timed), embedded, answers(measured), goals(timed, quality, measured)])
 
 
 def main() -> None:
@@ -219,6 +306,10 @@ def main() -> None:
     parser.add_argument("--searches", type=int, default=1, help="of each kind, alternating (default: 1)")
     parser.add_argument("--turns", type=int, default=40, help="of each contender (default: 40)")
     parser.add_argument("--runs", type=int, default=10, help="in a turn, of which the quickest counts (default: 10)")
+    parser.add_argument("--endpoint_turns", type=int, default=3, help="of each deployment and payload (default: 3)")
+    parser.add_argument("--endpoint_sec", type=int, default=6, help="that such a turn takes (default: 6)")
+    parser.add_argument("--tools_python", type=Path, default=REPOSITORY / ".venv/tools/bin/python")
+    parser.add_argument("--example", type=Path, default=EXAMPLE, help="with another optimizer.json (default: minilm)")
     parser.add_argument("--found", type=Path, help="skip the searches and take this folder of an earlier one, tool-*")
     given = parser.parse_args()
     work: Path = given.work_folder.absolute() / time.strftime("%Y%m%dT%H%M%S")
@@ -228,20 +319,23 @@ def main() -> None:
     os.sched_setaffinity(0, allowed[: given.cores])  # and, inherited, whatever is started from here
     work.mkdir(parents=True)
     print(f"load of the machine before: {os.getloadavg()[0]:.1f} on {len(allowed)} cores", flush=True)
-    model = fetched(given.work_folder.absolute())
+    models = fetched(given.work_folder.absolute())
     found, searches = given.found, None
     if found is None:
         searches = Searches([], [])
         for turn in range(1, given.searches + 1):
-            spent, found = search_by_tool(work, model, turn)
+            spent, found = search_by_tool(work, given.example.absolute(), models, turn)
             searches.tool.append(spent)
-            searches.olive.append(search_by_olive(work, model, turn))
-    timed, quality = race(work, model, found.absolute(), given)
-    print("\n" + summary(searches, timed, quality))
+            searches.olive.append(search_by_olive(work, given.example.absolute(), models, turn))
+    model, plain = models / "all-MiniLM-L6-v2", exported(work, models / "all-MiniLM-L6-v2")
+    timed, quality = race(model, plain, found.absolute(), given)
+    measured = deployed(work, model, plain, found.absolute(), given)
+    print("\n" + summary(searches, timed, quality, measured))
     results = {
         "searches": asdict(searches) if searches else None,
         "timed": [asdict(entry) for entry in timed],
         **quality,
+        "endpoints": measured,
     }
     (work / "results.json").write_text(json.dumps(results, indent=2) + "\n", encoding="utf-8")
     print(f"\nload of the machine after: {os.getloadavg()[0]:.1f}; results in {work / 'results.json'}")

@@ -105,3 +105,14 @@ def test_scoring_truncates_where_the_search_does() -> None:
     }
     assert len({found.group(1) for found in lengths if found}) == 1
     assert None not in lengths
+
+
+def test_the_benchmark_serves_the_original_with_the_searchs_own_versions() -> None:
+    folder = TEMPLATES.parent / "tests" / "bench" / "optimizer" / "pytorch" / "environment"
+    environment = yaml.safe_load((folder / "conda.yml").read_text())
+    pinned = dict(entry.split("==") for entry in environment["dependencies"][-1]["pip"])
+    lock = (TEMPLATES.parent / "images" / "aml_olive_optimizer" / "requirements.lock").read_text()
+    for name in ("transformers", "tokenizers", "huggingface-hub"):
+        assert re.search(rf"^{name}=={re.escape(pinned[name.replace('-', '_')])}\b", lock, re.MULTILINE), name
+    makefile = (TEMPLATES.parent / "Makefile").read_text()
+    assert f"TORCH := torch=={pinned['torch']}\n" in makefile
