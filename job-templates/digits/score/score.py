@@ -45,7 +45,7 @@ def run(body: str) -> Any:
         pixels = np.asarray(json.loads(body)["data"], dtype=np.float32)
         if pixels.ndim != 2 or pixels.shape[1] != PIXELS:
             raise ValueError(f"data has the shape {pixels.shape}, (N, {PIXELS}) is needed")
-    except (KeyError, TypeError, ValueError) as error:
+    except (KeyError, TypeError, ValueError, OverflowError) as error:
         return AMLResponse({"error": f"not a request of this model: {error}"}, 400, json_str=True)
     (logits,) = session.run(None, {"pixels": pixels})
     return {"digits": logits.argmax(axis=1).tolist()}

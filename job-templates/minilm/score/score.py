@@ -55,6 +55,8 @@ def run(body: str) -> Any:
             raise TypeError("texts is not a list of strings")
         if not 1 <= len(texts) <= LARGEST_BATCH:
             raise ValueError(f"{len(texts)} texts, 1 to {LARGEST_BATCH} are taken at a time")
+        for text in texts:
+            text.encode()  # JSON can write half a surrogate pair, which is no text
     except (KeyError, TypeError, ValueError) as error:
         return AMLResponse({"error": f"not a request of this model: {error}"}, 400, json_str=True)
     return {"embeddings": [embedding(text) for text in texts]}

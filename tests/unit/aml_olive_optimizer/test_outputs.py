@@ -212,6 +212,16 @@ def test_a_chart_needs_no_second_metric(found: Found, kept: int) -> None:
     assert drawing["data"][0]["y"] == ([5.0, 4.0] if kept else [])
 
 
+def test_a_chart_of_metrics_that_are_only_reported(found: Found) -> None:
+    document = {name: dict(node.document) for name, node in found.footprints["cpu-cpu"].nodes.items()}
+    for node in document.values():
+        if node.get("metrics"):
+            values = {name: {**value, "priority": -1} for name, value in node["metrics"]["value"].items()}
+            node["metrics"] = {**node["metrics"], "value": values}
+    drawing = charts.figure("cpu-cpu", footprints.candidates(footprints.parse("cpu-cpu", document), {}))
+    assert drawing["data"][0]["y"] == [5.0, 4.0]
+
+
 def test_the_page_tells_of_candidates_settings_and_times(found: Found) -> None:
     context = search_page.context(found, judge(found), best_first(found), {"latency": Goal("threshold", 4.5)}, {})
     first = context["rows"][0]

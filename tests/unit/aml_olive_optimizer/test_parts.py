@@ -214,9 +214,15 @@ def test_the_cache_is_kept_apart_by_what_measurements_depend_on(tmp_path: Path) 
     first = environment.fingerprint(["evaluators"], [tmp_path])
     assert environment.fingerprint(["evaluators"], [tmp_path]) == first
     assert environment.fingerprint(["others"], [tmp_path]) != first
-    assert environment.fingerprint(["evaluators"], [None]) != first
+    assert environment.fingerprint(["evaluators"], []) != first
+    assert environment.fingerprint(["evaluators"], [tmp_path / "user_script.py"]) == first
     (tmp_path / "__pycache__").mkdir()
     (tmp_path / "__pycache__" / "x.pyc").write_bytes(b"x")
+    for folder in (".olive-cache", "outputs"):
+        (tmp_path / folder).mkdir()
+        (tmp_path / folder / "model.json").write_text("{}", encoding="utf-8")
+    assert environment.fingerprint(["evaluators"], [tmp_path], [tmp_path / "outputs"]) == first
+    (tmp_path / "outputs" / "model.json").unlink()
     assert environment.fingerprint(["evaluators"], [tmp_path]) == first
     (tmp_path / "user_script.py").write_text("a = 2", encoding="utf-8")
     assert environment.fingerprint(["evaluators"], [tmp_path]) != first

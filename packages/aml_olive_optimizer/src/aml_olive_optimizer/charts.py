@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -10,13 +11,13 @@ from aml_olive_optimizer.footprints import Candidate
 
 
 def axes(found: Sequence[Candidate]) -> tuple[str, str]:
-    """Return the two metrics to draw, by priority; one metric is drawn over the candidates' order."""
-    priorities: dict[str, int] = {}
+    """Return the two metrics to draw: by priority, then those only reported; one is drawn over the candidates' order."""
+    priorities: dict[str, float] = {}
     for candidate in found:
         for name, measured in candidate.node.metrics.items():
-            if measured.priority > 0:
-                priorities[name] = measured.priority
-    names = sorted(priorities, key=lambda name: (priorities[name], name))
+            priorities[name] = measured.priority if measured.priority > 0 else math.inf
+    ranked = sorted(priorities, key=lambda name: (priorities[name], name))
+    names = [name for name in ranked if priorities[name] < math.inf] or ranked
     return ("order of the search", names[0]) if len(names) == 1 else (names[0], names[1])
 
 

@@ -54,11 +54,16 @@ def run(job: Job) -> None:
         scripts.write(generated, prepared.scripts)
         places = Places(job.values["model_path"], code, generated)
         resolved = places.resolved(prepared.configuration, prepared.source)
-        refusals.refuse_without_data(resolved, prepared.source, has_open_inputs=_has_open_inputs(resolved))
+        model = _onnx_input(resolved)
+        has_open_inputs = model is not None and any(entry.is_open for entry in onnx_graphs.read(model)[0])
+        refusals.refuse_without_data(resolved, prepared.source, has_open_inputs=has_open_inputs)
         goals = footprints.goals(resolved)
         judged_by = [footprints.used_evaluators(resolved), resolved.get("data_configs"), resolved.get("systems")]
         parts = [json.dumps(part, sort_keys=True) for part in judged_by]
-        workflow = f"{resolved.get('workflow_id', 'default_workflow')}-{environment.fingerprint(parts, [code])}"
+        weights = [model.parent / name for name in onnx_files.external_weights(model)] if model is not None else []
+        seen = [path for path in (code, job.values["model_path"], *weights) if path is not None]
+        workflow = f"{resolved.get('workflow_id', 'default_workflow')}-"
+        workflow += environment.fingerprint(parts, seen, _written(job, cache))
         is_relative = any(goal.kind != "threshold" for goal in goals.values())
         for_olive = forced.for_olive(resolved, str(work / "olive"), str(cache), workflow, is_relative=is_relative)
         try:
@@ -70,15 +75,19 @@ def run(job: Job) -> None:
             _keep_log(work / "olive.log", job.outputs / "olive.log")
 
 
-def _has_open_inputs(configuration: Mapping[str, Any]) -> bool:
-    """Return whether the input model is an ONNX file with an input of open shape."""
+def _onnx_input(configuration: Mapping[str, Any]) -> Path | None:
+    """Return the input model's file where it is an ONNX one that is there."""
     model = configuration["input_model"]
     settings = {**(model.get("config") or {}), **model}
     path = Path(settings.get("model_path") or "")
     if str(model.get("type", "")).lower() != "onnxmodel" or not path.exists():
-        return False
-    file = onnx_files.locate(path, settings.get("onnx_file_name"))
-    return any(entry.is_open for entry in onnx_graphs.read(file)[0])
+        return None
+    return onnx_files.locate(path, settings.get("onnx_file_name"))
+
+
+def _written(job: Job, cache: Path) -> list[Path]:
+    named = (job.values["optimized_model_path"], job.values["optimized_parameters_path"])
+    return [folder.resolve() for folder in (cache, job.outputs, *named) if folder is not None]
 
 
 def _publish(job: Job, found: Found, resolved: Mapping[str, Any], cache: Path) -> list[Packaged]:

@@ -99,24 +99,28 @@ def pins() -> dict[str, str]:
     return {name: version for name, version in found.items() if version}
 
 
-def fingerprint(parts: Sequence[str], folders: Sequence[Path | None]) -> str:
-    """Return what cached measurements depend on, as a short name.
+def fingerprint(parts: Sequence[str], paths: Sequence[Path], leave_out: Sequence[Path] = ()) -> str:
+    """Return what cached measurements depend on, as a short name: texts, and files alone or in folders.
 
-    Olive caches what it measured by the model alone: another metric, another user script or another machine would get
-    the old figures. So the cache is kept apart by all of these.
+    Olive caches what it measured by the model's own file alone: other external weights, another metric, another user
+    script or another machine would get the old figures. So the cache is kept apart by all of these. `leave_out` are
+    folders that the tool itself writes to, which may lie within the user's.
     """
     digest = hashlib.sha256()
     machine = f"{platform.machine()} {_processor()} {os.cpu_count()}"
     for part in (*parts, machine, *(f"{name}={version}" for name, version in sorted(pins().items()))):
         digest.update(part.encode() + b"\0")
-    for folder in filter(None, folders):
-        for file in sorted(folder.rglob("*")):
-            if file.is_file() and "__pycache__" not in file.parts and not file.name.startswith("."):
-                found = file.stat()
-                digest.update(f"{file.relative_to(folder)} {found.st_size}".encode())
-                # Scripts by their content; data that would take long to read by when they were written.
-                is_large = found.st_size > _LARGE_BYTES
-                digest.update(str(found.st_mtime_ns).encode() if is_large else file.read_bytes())
+    for path in paths:
+        for file in [path] if path.is_file() else sorted(path.rglob("*")):
+            relative = file.relative_to(path if path.is_dir() else path.parent)
+            hidden = any(name == "__pycache__" or name.startswith(".") for name in relative.parts)
+            if hidden or not file.is_file() or any(file.resolve().is_relative_to(folder) for folder in leave_out):
+                continue
+            found = file.stat()
+            digest.update(f"{relative} {found.st_size}".encode())
+            # Scripts by their content; what would take long to read by when it was written.
+            is_large = found.st_size > _LARGE_BYTES
+            digest.update(str(found.st_mtime_ns).encode() if is_large else file.read_bytes())
     return digest.hexdigest()[:12]
 
 

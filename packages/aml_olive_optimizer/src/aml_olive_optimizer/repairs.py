@@ -14,8 +14,7 @@ def apply() -> None:
     """Apply every repair; to be called once, before the search."""
     export_as_configured()
     import_what_fusion_uses()
-    infer_shapes_of_what_is_there()
-    quantize_between_fused_operators()
+    tell_the_quantizer_types_and_shapes()
 
 
 def export_as_configured() -> None:
@@ -58,12 +57,13 @@ def import_what_fusion_uses() -> None:
     OrtTransformersOptimization._run_for_config = repaired
 
 
-def infer_shapes_of_what_is_there() -> None:
-    """Let ONNX Runtime's quantizer infer the shapes of the graph that it has, not of the one that it had.
+def tell_the_quantizer_types_and_shapes() -> None:
+    """Let ONNX Runtime's quantizer (1.24.1) know the types and shapes of the graph that it has.
 
-    ONNXQuantizer (1.24.1) turns Gemm into MatMul and transposes the weight for it, but leaves the weight's old shape in
-    value_info, as exporters write it; inference then fails with "Inferred shape and existing shape differ" for every
-    weight that is not square.
+    It turns Gemm into MatMul and transposes the weight for it, but leaves the weight's old shape in value_info, as
+    exporters write it; inference then fails with "Inferred shape and existing shape differ" for every weight that is
+    not square. And behind a fused operator (of com.microsoft) ONNX infers no type; where it knows none, the quantizer
+    leaves a product as it is, with a warning, or fails at the bias that belongs to it.
     """
     from onnxruntime.quantization import quant_utils
 
@@ -75,11 +75,11 @@ def infer_shapes_of_what_is_there() -> None:
 
         proto = onnx.load(str(model_path), load_external_data=False)
         if not _forget_stale_shapes(proto):
-            return original(model_path)
+            return _with_types_behind_fusions(original(model_path))
         beside = Path(model_path).with_name(f"{Path(model_path).stem}-repaired.onnx")  # its external data lie here too
         beside.write_bytes(proto.SerializeToString())
         try:
-            return original(beside)
+            return _with_types_behind_fusions(original(beside))
         finally:
             beside.unlink()
 
@@ -88,29 +88,18 @@ def infer_shapes_of_what_is_there() -> None:
             vars(module)["load_model_with_shape_infer"] = repaired
 
 
-def quantize_between_fused_operators() -> None:
-    """Let dynamic quantization reach the matrix products of a fused graph.
+def _with_types_behind_fusions(proto: Any) -> Any:
+    """Declare what has no type as float: fusion makes no other operators. Only a further output may be of integers."""
+    import onnx
 
-    ONNX infers no type behind an operator of com.microsoft, and where it knows no type, ONNX Runtime (1.24.1) leaves
-    the product as it is, with a warning. In these graphs unknown means float: fusion makes no other operators.
-    """
-    import onnxruntime.quantization
-
-    original = onnxruntime.quantization.quantize_dynamic
-
-    @functools.wraps(original)
-    def repaired(model_input: Any, *arguments: Any, extra_options: dict[str, Any] | None = None, **options: Any) -> Any:
-        import onnx
-
-        settings = dict(extra_options or {})
-        proto = model_input
-        if not isinstance(proto, onnx.ModelProto):
-            proto = onnx.load(str(model_input), load_external_data=False)
-        if any(node.domain == CONTRIBUTED for node in proto.graph.node):
-            settings.setdefault("DefaultTensorType", onnx.TensorProto.FLOAT)
-        return original(model_input, *arguments, extra_options=settings, **options)
-
-    onnxruntime.quantization.quantize_dynamic = repaired
+    if all(node.domain != CONTRIBUTED for node in proto.graph.node):
+        return proto
+    known = {value.name for value in (*proto.graph.value_info, *proto.graph.output)}
+    for node in proto.graph.node:
+        for name in node.output[:1] if node.domain == CONTRIBUTED else node.output:
+            if name and name not in known:
+                proto.graph.value_info.append(onnx.helper.make_tensor_value_info(name, onnx.TensorProto.FLOAT, None))
+    return proto
 
 
 def _forget_stale_shapes(proto: Any) -> bool:

@@ -47,9 +47,9 @@ def _search(folder: Path, configuration: dict[str, Any], channel: Channel) -> in
 
     from olive.workflows import run
 
-    refused = _refused(configuration)
-    if refused:
-        channel.send("refused", text=refused)
+    reason = refused(configuration)
+    if reason:
+        channel.send("refused", text=reason)
         return 1
     try:
         run(configuration)
@@ -59,13 +59,13 @@ def _search(folder: Path, configuration: dict[str, Any], channel: Channel) -> in
     return 0
 
 
-def _refused(configuration: dict[str, Any]) -> str | None:
+def refused(configuration: dict[str, Any]) -> str | None:
     """Return why Olive does not take the configuration, in one line, with its place."""
     from olive.workflows.run.config import RunConfig
 
-    refused = _unknown_pass_keys(configuration)
-    if refused:
-        return refused
+    unknown = _unknown_pass_keys(configuration)
+    if unknown:
+        return unknown
     try:
         parsed = RunConfig.parse_obj(json.loads(json.dumps(configuration)))  # it changes what it is given
     except (ValueError, AssertionError, KeyError) as error:  # pydantic's ValidationError is a ValueError
