@@ -73,13 +73,22 @@ def test_empty_minutes_and_minutes_outside_the_run_are_left_out() -> None:
 def test_a_run_without_a_whole_minute_gets_the_minutes_it_lies_in_and_says_so(monkeypatch: pytest.MonkeyPatch) -> None:
     def ask(_credential: object, _id: str, minutes: tuple[datetime, ...]) -> dict[str, Metric]:
         samples = tuple(Sample(minute, 10.0, 30.0, 5.0) for minute in minutes)
-        return {"CpuUtilizationPercentage": Metric("Percent", samples)}
+        return {name: Metric("Percent", samples) for name in monitor._ALWAYS_SAMPLED}
 
     monkeypatch.setattr(monitor, "_ask", ask)
     usage = deployment_metrics(credential("opaque"), DEPLOYMENT_ID, at(0.75), at(1.25))
     assert [sample.at for sample in usage.metrics["CpuUtilizationPercentage"].series] == [at(0), at(1)]
     (reason,) = usage.reasons
     assert "no whole minute" in reason and "25% of the 2 minute(s)" in reason
+
+
+def test_a_minute_is_late_until_every_metric_has_it(monkeypatch: pytest.MonkeyPatch) -> None:
+    def ask(_credential: object, _id: str, minutes: tuple[datetime, ...]) -> dict[str, Metric]:
+        return {"CpuUtilizationPercentage": Metric("Percent", (Sample(minutes[0], 10.0, 30.0, 5.0),))}
+
+    monkeypatch.setattr(monitor, "_ask", ask)
+    usage = deployment_metrics(credential("opaque"), DEPLOYMENT_ID, at(0), at(1), wait_sec=0.1)
+    assert usage.reasons == ("Azure Monitor gave no CPU or memory figures for 1 of 1 minutes in 0.1 s",)
 
 
 @pytest.mark.parametrize(
