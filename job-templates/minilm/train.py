@@ -40,7 +40,7 @@ def fetch(folder: Path) -> None:
 
 
 def payload() -> str:
-    """Return request bodies as JSON Lines: single texts of 3 to more than 128 tokens, and batches of 2 to 8."""
+    """Return request bodies as JSON Lines: single texts of 8 to more than 128 tokens, and batches of 2 to 8."""
     short = (HERE / "code" / "held_out.txt").read_text(encoding="utf-8").splitlines()
     lines = (HERE / "code" / "retrieval.jsonl").read_text(encoding="utf-8").splitlines()
     passages = [json.loads(line)["passage"] for line in lines]
