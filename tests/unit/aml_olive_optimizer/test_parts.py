@@ -68,6 +68,15 @@ def test_what_is_missing_is_named(places: Places, document: dict[str, object], s
         places.resolved(document, "config.json")
 
 
+def test_data_files_in_a_list_or_by_their_splits(places: Places, tmp_path: Path) -> None:
+    (tmp_path / "code" / "rows.jsonl").write_text("", encoding="utf-8")
+    found = str(tmp_path / "code" / "rows.jsonl")
+    document = {"a": {"data_files": ["rows.jsonl", "s://elsewhere"]}, "b": {"data_files": {"train": ["rows.jsonl"]}}}
+    result = places.resolved(document, "config.json")
+    assert result["a"]["data_files"] == [found, "s://elsewhere"]
+    assert result["b"]["data_files"] == {"train": [found]}
+
+
 def test_generated_scripts_are_python_and_named_by_their_content(tmp_path: Path) -> None:
     function = UserFunction("it's a script.py", None, "load")
     made = (

@@ -11,7 +11,7 @@ from aml_olive_optimizer.footprints import Candidate
 
 
 def axes(found: Sequence[Candidate]) -> tuple[str, str]:
-    """Return the two metrics to draw: by priority, then those only reported; one is drawn over the candidates' order."""
+    """Return the two metrics to draw: by priority, else those only reported; one is drawn over the search's order."""
     priorities: dict[str, float] = {}
     for candidate in found:
         for name, measured in candidate.node.metrics.items():

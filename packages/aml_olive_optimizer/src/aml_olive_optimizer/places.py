@@ -14,10 +14,10 @@ from typing import Any
 from aml_tool_core import InputError
 from aml_tool_core.documents import pointer
 
-# Written in front of the name of a generated script; see `shims`.
+# Written in front of the name of a generated script; see `scripts`.
 GENERATED = "@generated/"
 _DATA = ("data_dir", "data_files")
-_IN_CODE = ("user_script", "script_dir", "model_script", *_DATA)
+_SCRIPTS = ("user_script", "script_dir", "model_script")
 
 
 @dataclass(frozen=True)
@@ -46,10 +46,25 @@ class Places:
                 value[key] = self._model(entry, path, source)
             elif key == "additional_files" and isinstance(entry, list):
                 value[key] = [self._beside_model(str(name), (*here, index), source) for index, name in enumerate(entry)]
-            elif key in _IN_CODE and isinstance(entry, str):
-                value[key] = self._in_code(key, entry, here, source)
+            elif key in _SCRIPTS and isinstance(entry, str):
+                value[key] = self._script(entry, here, source)
+            elif key in _DATA:
+                value[key] = self._data(entry)
             else:
                 self._walk(entry, here, source)
+
+    def _data(self, value: Any) -> Any:
+        """Return where data are: one name, or several in a list or by their splits, as datasets takes them."""
+        if isinstance(value, list):
+            return [self._data(entry) for entry in value]
+        if isinstance(value, dict):
+            return {split: self._data(entry) for split, entry in value.items()}
+        if not isinstance(value, str):
+            return value
+        for folder in (self.code, self.model, Path.cwd()):
+            if folder is not None and (folder / value).exists():
+                return str((folder / value).resolve())
+        return value  # may be a name that only the user's script understands
 
     def _model(self, name: str, path: tuple[str | int, ...], source: str) -> str:
         for folder in (self.model, self.code):
@@ -68,13 +83,11 @@ class Places:
         hint = f"not in {self.model}" if self.model else "give --model_path"
         raise InputError(f"{source}: {pointer(path)}: {name}: no such file; {hint}")
 
-    def _in_code(self, key: str, name: str, path: tuple[str | int, ...], source: str) -> str:
+    def _script(self, name: str, path: tuple[str | int, ...], source: str) -> str:
         if name.startswith(GENERATED):
             return str(self.generated / name.removeprefix(GENERATED))
-        for folder in (self.code, self.model if key in _DATA else None, Path.cwd()):
+        for folder in (self.code, Path.cwd()):
             if folder is not None and (folder / name).exists():
                 return str((folder / name).resolve())
-        if key in _DATA:
-            return name  # may be a name that only the user's script understands
         hint = f"not in {self.code}" if self.code else "give --code"
         raise InputError(f"{source}: {pointer(path)}: {name}: no such file or folder; {hint}")
