@@ -167,11 +167,27 @@ def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
 @pytest.fixture
 def case(request: pytest.FixtureRequest, tmp_path: Path) -> Case:
     """A run of each profiler in turn, with a target that is yet to be set."""
-    config, binary = PROFILERS[request.param]
-    assert shutil.which(binary, path=SEARCHED), f"{binary} is not on PATH; the tests of {request.param} need it"
+    return _case(request.param, tmp_path)
+
+
+@pytest.fixture
+def cases(tmp_path: Path) -> Callable[[str], Case]:
+    """Return a function that makes the run of a profiler, in a folder of its own."""
+
+    def made(tool: str) -> Case:
+        folder = tmp_path / tool
+        folder.mkdir()
+        return _case(tool, folder)
+
+    return made
+
+
+def _case(tool: str, folder: Path) -> Case:
+    config, binary = PROFILERS[tool]
+    assert shutil.which(binary, path=SEARCHED), f"{binary} is not on PATH; the tests of {tool} need it"
     return Case(
-        tool=request.param,
-        folder=tmp_path,
+        tool=tool,
+        folder=folder,
         config={"version": 1.0, "profiler_config": dict(config)},
         target={"version": "1.0", "deployment_settings": {}},
     )

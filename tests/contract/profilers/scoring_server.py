@@ -14,6 +14,8 @@ import sys
 from collections import Counter
 from dataclasses import dataclass, field
 
+BLANKS = memoryview(b" " * 262144)
+
 
 @dataclass
 class Received:
@@ -45,6 +47,7 @@ def arguments() -> argparse.Namespace:
     parser.add_argument("--stall_after_sec", type=float, help="answer nothing for stall_sec, so long after the first")
     parser.add_argument("--stall_sec", type=float, default=0)
     parser.add_argument("--reset_every", type=int, help="break the connection instead of every Nth answer")
+    parser.add_argument("--answer_bytes", type=int, default=2, help="length of every answer")
     parser.add_argument("--certificate", help="PEM file with certificate and key: speak TLS")
     return parser.parse_args()
 
@@ -116,7 +119,12 @@ async def answer(
         slots.taken += 1
         await asyncio.sleep(options.delay_ms / 1000)
         slots.taken -= 1
-    writer.write(b"HTTP/1.1 %d X\r\nContent-Length: 2\r\nContent-Type: application/json\r\n\r\n{}" % status)
+    size = options.answer_bytes
+    writer.write(b"HTTP/1.1 %d X\r\nContent-Length: %d\r\nContent-Type: application/json\r\n\r\n" % (status, size))
+    writer.write(b"{}")
+    for sent in range(2, size, len(BLANKS)):  # in pieces: asyncio copies what it cannot send at once
+        writer.write(BLANKS[: size - sent])
+        await writer.drain()
     await writer.drain()
     return True
 

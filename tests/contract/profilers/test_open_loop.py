@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
 from typing import TYPE_CHECKING
 
 import pytest
@@ -21,22 +23,28 @@ def connections_key(case: Case) -> str:
     return "clients" if case.tool == "aml_labench_profiler" else "connections"
 
 
-@both
-def test_a_stall_shows_in_the_latency_and_not_in_the_service_time(case: Case, serve: Serve, aim: Aim) -> None:
-    # One second in ten at 100 requests/s: a tenth of the requests become due in it and wait half a second on average.
-    case.config["profiler_config"] |= {"duration_sec": 10, connections_key(case): 8, "target_rps": 100}
-    server = serve("--delay_ms", "2", "--stall_after_sec", "4", "--stall_sec", "1")
-    result = aim(case, server).run().report["result"]
-    latency, service = result["latency_ms"]["percentiles"], result["service_time_ms"]["percentiles"]
-    assert latency["95"]["value"] == pytest.approx(500, abs=60)
-    assert latency["99"]["value"] == pytest.approx(900, abs=60)
-    assert service["95"]["value"] < 100
-    assert service["99"]["value"] < 1100, "the few that were in flight when it began"
-    assert result["requests"]["planned"] == 1000
-    assert result["requests"]["completed"] == 1000
-    assert result["schedule"]["late_busy"] >= 80
-    slow = {second["t_sec"]: second["latency_ms_99"] for second in result["timeline"]}
-    assert slow[1] < 100 < slow[5]
+def test_a_stall_shows_in_the_latency_and_not_in_the_service_time(
+    cases: Callable[[str], Case], serve: Serve, aim: Aim
+) -> None:
+    # Two seconds in thirty at 100 requests/s: 200 of 3000 become due in it and wait up to two seconds, so that 5 % wait
+    # longer than half a second and 1 % longer than 1.7 s. Both profilers at once, each with a server of its own.
+    pair = [cases(tool) for tool in ("aml_wrk2_profiler", "aml_labench_profiler")]
+    for case in pair:
+        case.config["profiler_config"] |= {"duration_sec": 30, connections_key(case): 8, "target_rps": 100}
+        aim(case, serve("--delay_ms", "2", "--stall_after_sec", "10", "--stall_sec", "2"))
+    with ThreadPoolExecutor() as both_at_once:
+        outcomes = list(both_at_once.map(lambda case: case.run(), pair))
+    for outcome in outcomes:
+        result = outcome.report["result"]
+        latency, service = result["latency_ms"]["percentiles"], result["service_time_ms"]["percentiles"]
+        assert latency["95"]["value"] == pytest.approx(500, abs=60)
+        assert latency["99"]["value"] == pytest.approx(1700, abs=60)
+        assert service["99"]["value"] < 100
+        assert result["service_time_ms"]["max"] < 2200, "the few that were in flight when it began"
+        assert result["requests"]["planned"] == 3000 == result["requests"]["completed"]
+        assert result["schedule"]["late_busy"] >= 180
+        slow = {second["t_sec"]: second["latency_ms_99"] for second in result["timeline"]}
+        assert slow[5] < 200 < slow[12]
 
 
 @both
@@ -50,6 +58,63 @@ def test_the_rate_is_kept(case: Case, serve: Serve, aim: Aim) -> None:
     assert report["load"]["target_rps"] == 150
     assert report["tool"]["engine"]["name"] == "metronome"
     assert not any("closed loop" in note for note in report["verdict"]["notes"])
+
+
+@both
+def test_a_run_whose_sla_is_lost_is_stopped_and_says_so(case: Case, serve: Serve, aim: Aim) -> None:
+    case.config["profiler_config"] |= {"duration_sec": 40, "sla": {"latency_ms_99": 10}, "abort_on_fail": True}
+    case.config["profiler_config"] |= {connections_key(case): 40, "target_rps": 100, "repeat": 2}
+    began = time.monotonic()
+    outcome = aim(case, serve("--delay_ms", "50")).run()
+    assert time.monotonic() - began < 30, "a whole run takes 80 s, and 1 % of it is lost within two"
+    assert outcome.code == 3, outcome.stderr
+    report = outcome.report
+    result = report["result"]
+    assert "latency_ms_99 cannot keep to its limit of 10 any more: " in result["stopped_early"]
+    assert "of the 8000 planned 80 may" in result["stopped_early"]
+    assert 0.8 < result["duration_sec"] < 20
+    assert "repeats" not in result
+    assert report["verdict"]["reasons"][0].startswith(f"stopped early, after {result['duration_sec']:.1f} s, as abort_")
+    assert not report["sla"]["met"]
+    assert report["sla"]["criteria"][0]["value"] == pytest.approx(50, abs=40)
+    assert len(result["timeline"]) == int(result["duration_sec"])
+    assert result["requests"]["completed"] == result["latency_ms"]["count"], "what was under way is waited for"
+    assert "WARNING" in outcome.stderr and "stopping early: latency_ms_99 cannot" in outcome.stderr
+    page = (outcome.folder / "outputs" / "report.html").read_text()
+    assert "stopped early" in page
+
+
+@both
+def test_errors_stop_a_run_too(case: Case, serve: Serve, aim: Aim) -> None:
+    case.config["profiler_config"] |= {"duration_sec": 40, "sla": {"error_percent": 0.1}, "abort_on_fail": True}
+    outcome = aim(case, serve("--delay_ms", "2", "--status", "503")).run()
+    assert outcome.code == 3, outcome.stderr
+    result = outcome.report["result"]
+    assert result["duration_sec"] < 20
+    assert result["stopped_early"].startswith("error_percent cannot keep to its limit of 0.1 any more: ")
+    whole = result["timeline"][0]
+    assert whole["errors"] == whole["requests_per_sec"] > 0, "answers that are not 2xx went wrong in their second"
+
+
+@both
+def test_an_sla_that_is_kept_stops_nothing(case: Case, serve: Serve, aim: Aim) -> None:
+    case.config["profiler_config"] |= {"sla": {"latency_ms_99": 9000, "error_percent": 1}, "abort_on_fail": True}
+    report = aim(case, serve("--delay_ms", "2")).run().report
+    assert report["result"]["duration_sec"] == pytest.approx(2, abs=0.01)
+    assert "stopped_early" not in report["result"]
+
+
+@both
+def test_an_engine_that_tells_nothing_cannot_be_stopped(case: Case, serve: Serve, aim: Aim) -> None:
+    engine = case.tool.split("_")[1]
+    stand_in = case.folder / engine
+    stand_in.write_text("#!/bin/sh\nexit 1\n")
+    stand_in.chmod(0o755)
+    case.env["PATH"] = f"{case.folder}:/usr/bin:/bin"
+    case.config["profiler_config"] |= {"engine": engine, "sla": {"error_percent": 1}, "abort_on_fail": True}
+    outcome = aim(case, serve()).run()
+    assert outcome.code == 2
+    assert f"/profiler_config/abort_on_fail: engine {engine} tells nothing before its end" in outcome.error
 
 
 @both
