@@ -37,7 +37,11 @@ root-image:  ## get the root image: pulled, or bootstrapped from Debian's archiv
 
 .PHONY: test-images
 test-images:  ## build all images and test them
-	@$(WITH_ENGINE) $(addprefix .test-image/,$(IMAGE_TOOLS))
+	@$(WITH_ENGINE) $(addprefix .test-image/,$(IMAGE_TOOLS)) .test-jobs
+
+.PHONY: test-jobs
+test-jobs:  ## build all images and test AzureML jobs that run in them
+	@$(WITH_ENGINE) .test-jobs
 
 test-image/%:  ## build one tool's image and test it
 	@$(WITH_ENGINE) .test-image/$*
@@ -98,6 +102,10 @@ SIZE_OF = $$(images/docker image inspect --format '{{.Size}}' $(1) 2>/dev/null |
 
 .test-image/%: .image/% $(TOOLS)/.ready
 	@ROOT_IMAGE=$(ROOT_IMAGE) IMAGES_REQUIRED=1 $(TOOLS)/bin/python -m pytest --tool $* tests/by_image/test_every_image.py $(wildcard tests/by_image/$*)
+
+.PHONY: .test-jobs
+.test-jobs: $(addprefix .image/,$(IMAGE_TOOLS)) $(TOOLS)/.ready
+	@ROOT_IMAGE=$(ROOT_IMAGE) IMAGES_REQUIRED=1 $(TOOLS)/bin/python -m pytest tests/by_image/jobs
 
 .push/%: .image/%
 	@$(foreach tag,$(IMAGE_TAGS),images/docker tag $(call IMAGE_NAME,$*):$(tag) $(REGISTRY)/$(call IMAGE_NAME,$*):$(tag) && \

@@ -39,11 +39,14 @@ class Journal:
         self._job = job
         self._name = name
         self._lines: list[str] = []
+        # So that no line overtakes a later one on its way to the blobs.
+        self._writing = asyncio.Lock()
 
     async def note(self, line: str) -> None:
         """Write a line."""
         self._lines.append(f"{now_text()} {line}")
-        await self._family.files.write_log(self._job.name, self._name, self._lines)
+        async with self._writing:
+            await self._family.files.write_log(self._job.name, self._name, self._lines)
         self._job.internal["logs"] = [self._name]
 
 
