@@ -27,11 +27,12 @@ def test_a_stall_shows_in_the_latency_and_not_in_the_service_time(
     cases: Callable[[str], Case], serve: Serve, aim: Aim
 ) -> None:
     # Two seconds in thirty at 100 requests/s: 200 of 3000 become due in it and wait up to two seconds, so that 5 % wait
-    # longer than half a second and 1 % longer than 1.7 s. Both profilers at once, each with a server of its own.
+    # longer than half a second and 1 % longer than 1.7 s; the backlog adds some milliseconds. Both profilers at once.
     pair = [cases(tool) for tool in ("aml_wrk2_profiler", "aml_labench_profiler")]
     for case in pair:
-        case.config["profiler_config"] |= {"duration_sec": 30, connections_key(case): 8, "target_rps": 100}
-        aim(case, serve("--delay_ms", "2", "--stall_after_sec", "10", "--stall_sec", "2"))
+        # So many connections that the backlog is short, so few that less than 1 % of the requests meet the stall.
+        case.config["profiler_config"] |= {"duration_sec": 30, connections_key(case): 16, "target_rps": 100}
+        aim(case, serve("--delay_ms", "1", "--stall_after_sec", "10", "--stall_sec", "2"))
     with ThreadPoolExecutor() as both_at_once:
         outcomes = list(both_at_once.map(lambda case: case.run(), pair))
     for outcome in outcomes:
@@ -44,7 +45,7 @@ def test_a_stall_shows_in_the_latency_and_not_in_the_service_time(
         assert result["requests"]["planned"] == 3000 == result["requests"]["completed"]
         assert result["schedule"]["late_busy"] >= 180
         slow = {second["t_sec"]: second["latency_ms_99"] for second in result["timeline"]}
-        assert slow[5] < 200 < slow[12]
+        assert slow[5] < 300 < slow[12]
 
 
 @both
