@@ -63,8 +63,8 @@ def folder_output() -> Any:
 def test_a_yaml_job_with_local_files(jobs: Submitter) -> None:
     from tests.by_image.jobs.conftest import ROOT_IMAGE
 
+    # As a user must whose file's name has a blank: what is filled in is text, which the shell reads.
     text = JOB.format(image=ROOT_IMAGE).replace("${{inputs.file}}", "'${{inputs.file}}'")
-    text = text.replace("basename '${{inputs.file}}'", "basename '${{inputs.file}}'")
     job = jobs.ended(jobs.client.jobs.create_or_update(jobs.load(text, FILES)))
     assert job.status == "Completed", jobs.reason(job)
     files = jobs.files(job)
@@ -73,7 +73,6 @@ def test_a_yaml_job_with_local_files(jobs: Submitter) -> None:
     assert files["named-outputs/single/single"] == "into single\n"
     assert files["artifacts/outputs/sub/o.txt"] == "into outputs\n"
     assert job.experiment_name == "an-experiment"
-    assert (job.inputs["number"].path or job.inputs["number"]._data) == "7"
     # One output alone, by its name.
     assert jobs.files(job, output_name="named") == {"named-outputs/named/n.txt": "into named\n"}
 
@@ -249,7 +248,7 @@ def test_cancel_stops_the_container(jobs: Submitter, control: Control) -> None:
     assert jobs.status(job) == "Canceled"
     assert control.containers() == []
     files = jobs.files(job)
-    assert files["artifacts/outputs/begun"] == ""  # the redirection has taken what echo prints
+    assert files["artifacts/outputs/begun"] == "begun\n", "what a canceled job has written is kept"
     assert files["artifacts/user_logs/std_log.txt"] == "asked to stop\n"
     # Once more is no error.
     jobs.client.jobs.begin_cancel(job.name).result()

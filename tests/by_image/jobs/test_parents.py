@@ -195,6 +195,9 @@ def test_a_failed_step_fails_the_pipeline(jobs: Submitter, go_on: str, other: st
 def test_a_pipeline_is_refused_before_anything_runs(jobs: Submitter) -> None:
     from azure.core.exceptions import HttpResponseError
 
-    text = pipeline(PIPELINE).replace("${{parent.inputs.number}}", "${{parent.inputs.absent}}")
-    with pytest.raises(HttpResponseError, match="an input that the pipeline does not have"):
+    text = pipeline(PIPELINE).replace("${{parent.jobs.one.outputs.made}}", "${{parent.jobs.two.outputs.result}}")
+    with pytest.raises(HttpResponseError, match="steps wait for one another: two <- two"):
+        jobs.client.jobs.create_or_update(jobs.load(text, {"word.txt": "word"}))
+    text = pipeline(PIPELINE).replace("azureml:two-nodes", "azureml:nowhere")
+    with pytest.raises(Exception, match="nowhere"):
         jobs.client.jobs.create_or_update(jobs.load(text, {"word.txt": "word"}))

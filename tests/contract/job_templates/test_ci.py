@@ -104,7 +104,7 @@ def test_a_pair_fills_the_templates(tmp_path: Path) -> None:
     pair = run_pair.PAIR.fullmatch("Standard_F4s_v2:4")
     values = run_pair.variables(pair, {name: f"some-{name.lower()}" for name in NAMES})
     run_pair.fill(folder, {**values, "PIPELINE_COMPUTE_NAME": "cpu"})
-    pipeline = load_job(folder / "pipeline.yml")
+    pipeline: Any = load_job(folder / "pipeline.yml")
     assert pipeline.settings.default_compute == "cpu"
     deployment = yaml.safe_load((folder / "digits" / "deployment.yml").read_text())
     assert deployment["instance_type"] == "Standard_F4s_v2"

@@ -13,6 +13,8 @@ METADATA_API_VERSION = "2019-05-01"
 STORAGE_SUFFIX = "local"
 IDENTITY_PATH = "/MSI/auth"
 DISCOVERY_PATH = "/discovery"
+# `jobs.stream` looks every minute at last, unless this tells it otherwise; here a look costs nothing.
+STREAM_POLL_SEC = "5"
 LOOPBACK_HOSTS = ("127.0.0.1", "localhost")
 
 
@@ -28,6 +30,7 @@ def client_environment(home: Home, settings: Settings, environ: Mapping[str, str
         "AZUREML_ARM_SUBSCRIPTION": settings.subscription_id,
         "AZUREML_ARM_RESOURCEGROUP": settings.resource_group,
         "AZUREML_ARM_WORKSPACE_NAME": settings.workspace_name,
+        "AZUREML_RUN_POLLING_INTERVAL_MAX": STREAM_POLL_SEC,
     }
     for name in ("NO_PROXY", "no_proxy"):
         proxied = any(environ.get(proxy) for proxy in ("HTTP_PROXY", "HTTPS_PROXY", "http_proxy", "https_proxy"))
