@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import copy
 import json
+import os
 import subprocess
 import sys
 import zipfile
@@ -14,7 +15,8 @@ import numpy as np
 import onnx
 import onnxruntime as ort
 import pytest
-from aml_tool_core import optimized_parameters
+from aml_olive_optimizer import default_search, onnx_graphs
+from aml_tool_core import InputError, optimized_parameters
 from aml_tool_core.documents import validate
 
 from .conftest import REPOSITORY, Ended, Models, Optimize, example
@@ -73,6 +75,11 @@ def assert_computes_the_same(model: Path, ended: Ended, name: str = "x") -> None
     np.testing.assert_allclose(optimized.run(None, inputs)[0], expected, atol=1e-5)
 
 
+def one_core() -> None:
+    """Make searches of threads short."""
+    os.sched_setaffinity(0, sorted(os.sched_getaffinity(0))[:1])
+
+
 def onnx_search(**engine: Any) -> dict[str, Any]:
     """Return a small search in the current form: latency of model.onnx under both providers."""
     return {
@@ -113,6 +120,14 @@ def onnx_search(**engine: Any) -> dict[str, Any]:
             **engine,
         },
     }
+
+
+def smallest_search(**engine: Any) -> dict[str, Any]:
+    """Return a search of one point, where the search itself is not what is tested."""
+    document = onnx_search(**engine)
+    document["systems"]["here"]["accelerators"][0]["execution_providers"] = ["CPUExecutionProvider"]
+    document["passes"]["tuning"]["intra_thread_num_list"] = [1]
+    return document
 
 
 def test_the_predecessors_own_sample(optimize: Optimize, models: Models) -> None:
@@ -162,9 +177,28 @@ def test_external_weights_travel_with_the_model(optimize: Optimize, models: Mode
     assert len(kept) == 6, kept  # three models, each with its weights
 
 
+def test_other_weights_are_another_model(optimize: Optimize, models: Models, tmp_path: Path) -> None:
+    folder = tmp_path / "given"
+    folder.mkdir()
+    for file in models.files.glob("outside.onnx*"):
+        (folder / file.name).write_bytes(file.read_bytes())
+    document = smallest_search()
+    document["input_model"]["model_path"] = "outside.onnx"
+    assert optimize(document, model_path=folder).code == 0
+    weights = np.fromfile(folder / "outside.onnx.data", np.float32)
+    (weights * 2).tofile(folder / "outside.onnx.data")  # trained anew: the graph is the same, byte by byte
+    ended = optimize(document, model_path=folder)
+    assert ended.code == 0
+    assert_computes_the_same(folder / "outside.onnx", ended)
+
+
 def test_several_candidates_are_ranked_across_providers(optimize: Optimize, models: Models) -> None:
-    document = onnx_search(output_dir="elsewhere", packaging_config={"type": "Zipfile", "name": "Mine"})
+    document = onnx_search(
+        output_dir="elsewhere", packaging_config={"type": "Zipfile", "name": "Mine"}, evaluate_input_model=False
+    )
     document["engine"]["search_strategy"]["output_model_num"] = 2
+    goal = {"type": "max-degradation", "value": 1e6}
+    document["evaluators"]["latency"]["metrics"][0]["sub_types"][0]["goal"] = goal
     ended = optimize(document)
     assert_complete(ended, ["cpu-cpu", "cpu-openvino"], count=2)
     assert "/engine/output_dir: 'elsewhere' is overridden" in ended.stderr
@@ -185,6 +219,9 @@ def test_several_candidates_are_ranked_across_providers(optimize: Optimize, mode
         assert "y: shape [1, 3], float32" in done.stdout
         provider = "OpenVINO" if candidate and "openvino" in candidate.parent.name else ""
         assert f"on {provider}" in done.stdout
+    # The goal is relative to the input model, so that is measured, whatever evaluate_input_model says.
+    metrics = ended.output("parameters", "optimized_parameters.json")["metrics"]
+    assert metrics["latency-avg"]["input_model_value"] > 0
     # And the parameters are what the deployer reads.
     read = optimized_parameters.read(ended.folder / "parameters")
     assert read["execution_provider"][0][0] in BOTH
@@ -201,10 +238,22 @@ def test_a_model_without_a_configuration(optimize: Optimize, models: Models, tmp
 
 
 def test_a_hugging_face_folder_without_a_configuration(optimize: Optimize, models: Models) -> None:
-    ended = optimize(None, model_path=models.bert)
+    ended = optimize(None, model_path=models.bert, limits=one_core)
     assert_complete(ended, ["cpu-cpu", "cpu-openvino"])
+    assert "; 1 threads" in ended.stderr
     assert "assumed: BertForSequenceClassification for text-classification" in ended.stderr
     assert "assumed: the open dimension 'sequence_length' is taken as 128" in ended.stderr
+
+
+def test_inputs_that_cannot_be_generated_need_a_configuration_alone(tmp_path: Path) -> None:
+    text = onnx.helper.make_tensor_value_info("text", onnx.TensorProto.STRING, ["batch"])
+    same = onnx.helper.make_tensor_value_info("same", onnx.TensorProto.STRING, ["batch"])
+    graph = onnx.helper.make_graph([onnx.helper.make_node("Identity", ["text"], ["same"])], "g", [text], [same])
+    onnx.save(onnx.helper.make_model(graph), str(tmp_path / "model.onnx"))
+    (found,), _ = onnx_graphs.read(tmp_path / "model.onnx")
+    assert found.is_open
+    with pytest.raises(InputError, match="input 'text' has a type that cannot be generated"):
+        default_search.configuration(tmp_path, 2)
 
 
 def test_without_a_search_the_last_pass_is_the_result(optimize: Optimize) -> None:
@@ -217,45 +266,73 @@ def test_without_a_search_the_last_pass_is_the_result(optimize: Optimize) -> Non
     assert best["session_options"]["graph_optimization_level"] == 99
 
 
-# Without preprocessing is the harder way: with it, ONNX Runtime rewrites the graph first.
-@pytest.mark.parametrize(("fused", "preprocessed"), [(False, False), (True, False), (True, True)])
-def test_transformers_are_quantized_dynamically(
-    optimize: Optimize, models: Models, fused: bool, preprocessed: bool
-) -> None:
+def test_transformers_are_quantized(optimize: Optimize, models: Models) -> None:
     names = ["input_ids", "attention_mask", "token_type_ids"]
-    passes: dict[str, Any] = {"conversion": {"type": "OnnxConversion", "target_opset": 17}}
-    if fused:
-        passes["fusion"] = {"type": "OrtTransformersOptimization", "model_type": "bert", "opt_level": 0}
-    passes["quantization"] = {
-        "type": "OnnxDynamicQuantization",
-        "precision": "int8",
-        "per_channel": True,
-        "quant_preprocess": preprocessed,
-    }
+    shapes = {"input_names": names, "input_shapes": [[1, 16]] * 3, "input_types": ["int64"] * 3}
+    # Without preprocessing is the harder way: with it, ONNX Runtime rewrites the graph first.
+    common = {"precision": "int8", "per_channel": True, "reduce_range": False, "quant_preprocess": [False, True]}
+    static = {"data_config": "tokens", "activation_type": "int8", "quant_format": "QDQ", "calibrate_method": "MinMax"}
+    timing = {"warmup_num": 1, "repeat_test_num": 2}
+    sub_type = {"name": "avg", "priority": 1, "metric_config": timing}
+    latency = {"name": "latency", "type": "latency", "data_config": "tokens", "sub_types": [sub_type]}
     document = {
         "input_model": {
             "type": "HfModel",
             "model_path": models.bert.name,
             "task": "text-classification",
             "io_config": {
-                "input_names": names,
-                "input_shapes": [[1, 16]] * 3,
-                "input_types": ["int64"] * 3,
+                **shapes,
                 "output_names": ["logits"],
                 "dynamic_axes": {name: {"0": "batch", "1": "length"} for name in names},
             },
         },
-        "passes": passes,
+        "data_configs": [{"name": "tokens", "type": "DummyDataContainer", "load_dataset_config": shapes}],
+        "evaluators": {"latency": {"metrics": [latency]}},
+        "passes": {
+            "conversion": {"type": "OnnxConversion", "target_opset": 17},
+            "fusion": [
+                {"type": "OnnxOpVersionConversion", "target_opset": 17},  # leaves it as it is
+                {"type": "OrtTransformersOptimization", "model_type": "bert", "opt_level": 0},
+            ],
+            "quantization": [
+                {"type": "OnnxDynamicQuantization", **common},
+                {"type": "OnnxStaticQuantization", **common, **static},
+            ],
+        },
+        "engine": {
+            "search_strategy": {"execution_order": "joint", "sampler": "sequential", "output_model_num": 8},
+            "evaluator": "latency",
+        },
     }
     ended = optimize(document, model_path=models.bert.parent)
     assert ended.code == 0, ended.stderr
-    model = ended.folder / "models" / "model.onnx"
-    operators = {node.op_type for node in onnx.load(str(model)).graph.node}
-    assert {"DynamicQuantizeLinear", "MatMulInteger"} <= operators
-    assert "MatMul" not in operators or not fused
-    session = ort.InferenceSession(str(model), providers=["CPUExecutionProvider"])
-    (logits,) = session.run(None, {name: np.ones((1, 16), np.int64) for name in names})
-    assert np.isfinite(logits).all()
+    assert "failed" not in ended.stderr
+    exported = ended.folder / "exported.onnx"
+    exported.write_bytes(next((ended.folder / ".olive-cache").glob("*/runs/*/models/model.onnx")).read_bytes())
+    inputs = {name: np.ones((1, 16), np.int64) for name in names}
+    (expected,) = ort.InferenceSession(str(exported), providers=["CPUExecutionProvider"]).run(None, inputs)
+    seen = set()
+    for folder in (ended.folder / "outputs" / "OutputModels" / "CandidateModels" / "cpu-cpu").iterdir():
+        history = json.loads((folder / "configurations.json").read_text(encoding="utf-8"))
+        _, _, fusion, quantization = (name.partition("_")[2].partition("-")[0] for name in history)
+        seen.add((fusion, quantization, list(history.values())[-1]["quant_preprocess"]))
+        graph = onnx.load(str(folder / "model.onnx")).graph
+        weights = {tensor.name for tensor in graph.initializer}
+        makers = {name: node.op_type for node in graph.node for name in node.output}
+        # No product with a weight is left in floating point.
+        for node in graph.node:
+            if node.op_type in ("MatMul", "Gemm"):
+                assert not weights & set(node.input), (folder, node.name)
+                assert quantization == "onnxdynamicquantization" or {makers[name] for name in node.input} == {
+                    "DequantizeLinear"
+                }, (folder, node.name)
+        operators = {node.op_type for node in graph.node}
+        assert ("MatMulInteger" in operators) is (quantization == "onnxdynamicquantization")
+        assert ("QuantizeLinear" in operators) is (quantization == "onnxstaticquantization")
+        session = ort.InferenceSession(str(folder / "model.onnx"), providers=["CPUExecutionProvider"])
+        (logits,) = session.run(None, inputs)
+        np.testing.assert_allclose(logits, expected, atol=0.05, err_msg=str(folder))
+    assert len(seen) == 8
 
 
 def test_the_digits_example(optimize: Optimize, tmp_path: Path) -> None:
