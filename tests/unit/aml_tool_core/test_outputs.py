@@ -5,6 +5,7 @@ import json
 import os
 import signal
 import stat
+import tempfile
 from pathlib import Path
 from typing import Any
 
@@ -61,8 +62,8 @@ def test_a_folder_that_takes_nothing_new_says_so(atomic: Any, monkeypatch: pytes
     def refuse(**_: Any) -> Any:
         raise PermissionError(errno.EACCES, "Permission denied")
 
-    monkeypatch.setattr(outputs.tempfile, "mkstemp", refuse)
-    monkeypatch.setattr(outputs.tempfile, "mkdtemp", refuse)
+    monkeypatch.setattr(tempfile, "mkstemp", refuse)
+    monkeypatch.setattr(tempfile, "mkdtemp", refuse)
     with (
         pytest.raises(ToolError, match=r"report\.json: cannot be written: Permission denied"),
         atomic(tmp_path / "report.json"),
@@ -83,7 +84,7 @@ def test_a_former_folder_stands_again_when_the_new_one_cannot_be_moved(
             raise Interrupted(signal.SIGINT)
         move(source, destination)
 
-    monkeypatch.setattr(outputs.os, "replace", interrupted_second_move)
+    monkeypatch.setattr(os, "replace", interrupted_second_move)
     with pytest.raises(Interrupted), outputs.atomic_folder(target) as folder:
         (folder / "second").write_text("second")
     assert [entry.name for entry in target.iterdir()] == ["first"]
