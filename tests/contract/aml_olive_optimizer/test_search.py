@@ -184,6 +184,7 @@ def test_other_weights_are_another_model(optimize: Optimize, models: Models, tmp
         (folder / file.name).write_bytes(file.read_bytes())
     document = smallest_search()
     document["input_model"]["model_path"] = "outside.onnx"
+    document["passes"] = {"graph": {"type": "OnnxPeepholeOptimizer"}, **document["passes"]}  # writes a model of its own
     assert optimize(document, model_path=folder).code == 0
     weights = np.fromfile(folder / "outside.onnx.data", np.float32)
     (weights * 2).tofile(folder / "outside.onnx.data")  # trained anew: the graph is the same, byte by byte
@@ -198,7 +199,7 @@ def test_several_candidates_are_ranked_across_providers(optimize: Optimize, mode
     )
     document["engine"]["search_strategy"]["output_model_num"] = 2
     goal = {"type": "max-degradation", "value": 1e6}
-    document["evaluators"]["latency"]["metrics"][0]["sub_types"][0]["goal"] = goal
+    document["evaluators"]["latency"]["metrics"][0]["sub_types"][1] |= {"priority": 2, "goal": goal}
     ended = optimize(document)
     assert_complete(ended, ["cpu-cpu", "cpu-openvino"], count=2)
     assert "/engine/output_dir: 'elsewhere' is overridden" in ended.stderr
@@ -221,7 +222,7 @@ def test_several_candidates_are_ranked_across_providers(optimize: Optimize, mode
         assert f"on {provider}" in done.stdout
     # The goal is relative to the input model, so that is measured, whatever evaluate_input_model says.
     metrics = ended.output("parameters", "optimized_parameters.json")["metrics"]
-    assert metrics["latency-avg"]["input_model_value"] > 0
+    assert metrics["latency-p90"]["input_model_value"] is not None
     # And the parameters are what the deployer reads.
     read = optimized_parameters.read(ended.folder / "parameters")
     assert read["execution_provider"][0][0] in BOTH

@@ -82,7 +82,7 @@ def for_olive(
         output_dir=output_dir,
         cache_dir=cache_dir,
         log_severity_level=min(int(engine.get("log_severity_level", 1)), 1),
-        # Olive measures the input model for a goal that is relative to it in any case, but notes it only if told to.
+        # Olive overlooks a goal that is relative to it behind a sub type without one; unmeasured it would count as met.
         evaluate_input_model=bool(engine.get("evaluate_input_model", True)) or is_relative,
     )
     if engine.get("cache_config"):  # it would win over the rest
