@@ -258,40 +258,65 @@ def run(chain: Chain, profilers: Sequence[str]) -> None:
 
 
 def summary(chain: Chain, profilers: Sequence[str]) -> str:
-    """Return the table that answers what was won, how fast it is served, at what cost, and whether to believe it."""
+    """Return the tables that answer what was won, how fast it is served, on what, at what cost, and what to believe."""
     parameters = json.loads((chain.optimized_parameters / "optimized_parameters.json").read_text())
-    reports = [json.loads(chain.report(profiler).read_text()) for profiler in profilers]
-    model = tabulate(
-        [
-            [name, _number(metric.get("input_model_value")), _number(metric["value"])]
-            for name, metric in parameters["metrics"].items()
-        ],
-        headers=["model", "before", "after"],
-        disable_numparse=True,
-        colalign=("left", "right", "right"),
-    )
+    runs = [(profiler, "optimized") for profiler in profilers]
+    if COMPARED in profilers:
+        runs.insert(0, (COMPARED, "exported"))
+    reports = [json.loads(chain.report(*run).read_text()) for run in runs]
+    files = [chain.optimized_model / "model.onnx", chain.optimized_parameters / "optimized_parameters.json"]
+    files += [chain.folder("optimize") / "outputs" / "optimization.html", chain.settings("optimized")]
+    files += [chain.report(*run).with_suffix(suffix) for run in runs for suffix in (".json", ".html")]
+    listed = "\n".join(f"  {_shown(path)}" for path in [*files, chain.comparison] if path.exists())
+    tables = [_model_table(parameters), _session(parameters), "", _endpoint_table(runs, reports)]
+    return "\n".join([*tables, *_footnotes(runs, reports), "", "files", listed])
+
+
+def _model_table(parameters: Mapping[str, Any]) -> str:
     rows = [
+        [f"{name}, ms" if name.startswith("latency") else name, *map(_number, _before_and_after(metric))]
+        for name, metric in parameters["metrics"].items()
+    ]
+    headers = ["model, in process", "as given", "optimized"]
+    return tabulate(rows, headers=headers, disable_numparse=True, colalign=("left", "right", "right"))
+
+
+def _before_and_after(metric: Mapping[str, Any]) -> tuple[float | None, float]:
+    return metric.get("input_model_value"), metric["value"]
+
+
+def _session(parameters: Mapping[str, Any]) -> str:
+    options = parameters["session_options"]
+    providers = ", ".join(name for name, _ in parameters["execution_provider"])
+    threads = f"{options['intra_op_num_threads']} intra-op and {options['inter_op_num_threads']} inter-op threads"
+    return f"optimized: {providers}, {threads}, graph optimization level {options['graph_optimization_level']}"
+
+
+def _endpoint_table(runs: Sequence[tuple[str, str]], reports: Sequence[Mapping[str, Any]]) -> str:
+    rows = [
+        ["model", *(deployment for _, deployment in runs)],
+        ["SKU", *(_machines(report) for report in reports)],
         ["load", *(_load(report) for report in reports)],
         ["requests per second", *(_number(report["result"]["requests_per_sec"]) for report in reports)],
-        *([f"p{q} ms", *(_percentile(report, q) for report in reports)] for q in ("50", "95", "99")),
+        *([f"p{q} ms [95 % interval]", *(_percentile(report, q) for report in reports)] for q in ("50", "95", "99")),
         ["failed / 429", *(_failures(report) for report in reports)],
         ["CPU %, average", *(_cpu(report) for report in reports)],
-        ["core-hours per million requests", *(_number(_cost(report)) for report in reports)],
+        ["core-hours per million requests", *(_cost(report) for report in reports)],
         ["may be believed", *("yes" if report["verdict"]["valid"] else "no, see below" for report in reports)],
     ]
-    endpoint = tabulate(
-        rows, headers=["endpoint", *profilers], disable_numparse=True, colalign=("left", *["right"] * len(profilers))
-    )
-    doubts = [
-        f"{profiler}: {reason}"
-        for profiler, report in zip(profilers, reports, strict=True)
-        for reason in report["verdict"]["reasons"]
-    ]
-    files = [chain.optimized_model / "model.onnx", chain.optimized_parameters / "optimized_parameters.json"]
-    files += [chain.settings("optimized"), *(chain.report(profiler) for profiler in profilers)]
-    files += [chain.report(profiler).with_suffix(".html") for profiler in profilers]
-    listed = "\n".join(f"  {_shown(path)}" for path in [*files, chain.comparison] if path.exists())
-    return "\n".join([model, "", endpoint, *doubts, "", "files", listed])
+    headers = ["endpoint", *(profiler for profiler, _ in runs)]
+    return tabulate(rows, headers=headers, disable_numparse=True, colalign=("left", *["right"] * len(runs)))
+
+
+def _footnotes(runs: Sequence[tuple[str, str]], reports: Sequence[Mapping[str, Any]]) -> list[str]:
+    notes = []
+    if any(report.get("resource_usage_reasons") for report in reports):
+        notes.append("* of the whole minutes that the run lies in, which hold more than the run")
+    if any(report["load"]["model"] == "open" for report in reports):
+        notes.append("** at the rate that was asked for; what the machine could serve at most, the closed loop shows")
+    for (profiler, deployment), report in zip(runs, reports, strict=True):
+        notes += [f"{profiler}, {deployment}: {reason}" for reason in report["verdict"]["reasons"]]
+    return notes
 
 
 def _load(report: Mapping[str, Any]) -> str:
@@ -299,6 +324,11 @@ def _load(report: Mapping[str, Any]) -> str:
     if load["model"] == "open":
         return f"open, {load['target_rps']:g}/s"
     return f"closed, {load['connections']} conn."
+
+
+def _machines(report: Mapping[str, Any]) -> str:
+    target = report["target"]
+    return f"{target.get('instance_count') or '?'} x {target.get('sku') or '?'}"
 
 
 def _percentile(report: Mapping[str, Any], q: str) -> str:
@@ -321,11 +351,13 @@ def _failures(report: Mapping[str, Any]) -> str:
 
 def _cpu(report: Mapping[str, Any]) -> str:
     usage = (report.get("resource_usage") or {}).get("CpuUtilizationPercentage") or {}
-    return _number(usage.get("average"))
+    partial = "*" if usage and report.get("resource_usage_reasons") else ""
+    return _number(usage.get("average")) + partial
 
 
-def _cost(report: Mapping[str, Any]) -> float | None:
-    return (report.get("cost") or {}).get("core_hour_per_million_requests")
+def _cost(report: Mapping[str, Any]) -> str:
+    cost = _number((report.get("cost") or {}).get("core_hour_per_million_requests"))
+    return cost + ("**" if report["load"]["model"] == "open" and cost != "-" else "")
 
 
 def _number(value: float | None) -> str:

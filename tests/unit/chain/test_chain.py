@@ -89,18 +89,23 @@ def test_a_control_plane_that_does_not_start_is_one_line(
 @pytest.mark.parametrize("name", ["nothing_answered", "closed_loop", "open_loop_of_a_deployment"])
 def test_every_report_has_its_column(script: ModuleType, chain: Any, name: str) -> None:
     report = json.loads((REPORTS / f"{name}.json").read_text())
-    chain.report("wrk").parent.mkdir(parents=True)
-    chain.report("wrk").write_text(json.dumps(report))
+    for deployment in ("exported", "optimized"):
+        chain.report("wrk", deployment).parent.mkdir(parents=True)
+        chain.report("wrk", deployment).write_text(json.dumps(report))
     metrics = {"accuracy-accuracy_score": {"value": 0.98, "input_model_value": None}}
+    options = {"intra_op_num_threads": 2, "inter_op_num_threads": 1, "graph_optimization_level": 99}
+    parameters = {"metrics": metrics, "session_options": options, "execution_provider": [["CPUExecutionProvider", {}]]}
     chain.optimized_parameters.mkdir(parents=True)
-    (chain.optimized_parameters / "optimized_parameters.json").write_text(json.dumps({"metrics": metrics}))
+    (chain.optimized_parameters / "optimized_parameters.json").write_text(json.dumps(parameters))
+    summary = script.summary(chain, ["wrk"])
+    assert "CPUExecutionProvider, 2 intra-op" in summary
     rows = {
         cells[0]: cells[1]
-        for line in script.summary(chain, ["wrk"]).splitlines()
-        if len(cells := [cell.strip() for cell in line.split("  ") if cell.strip()]) == 2
+        for line in summary.splitlines()
+        if len(cells := [cell.strip() for cell in line.split("  ") if cell.strip()]) == 3
     }
     answered = "latency_ms" in report["result"]
-    assert (rows["p99 ms"] == "-") is not answered
+    assert (rows["p99 ms [95 % interval]"] == "-") is not answered
     assert rows["may be believed"].startswith("yes" if report["verdict"]["valid"] else "no")
 
 
