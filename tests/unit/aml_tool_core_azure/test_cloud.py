@@ -91,5 +91,21 @@ def test_what_is_no_metadata_is_refused(server: ThreadingHTTPServer, body: bytes
 def test_unreadable_metadata_is_no_silent_fallback(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("ARM_CLOUD_METADATA_URL", "http://127.0.0.1:9/metadata")
     monkeypatch.delenv("AZUREML_CURRENT_CLOUD", raising=False)
-    with pytest.raises(ToolError, match=r"cannot be read: .*refused"):
+    with pytest.raises(ToolError, match=r"cannot be read: .*refused.*is the local control plane running\?"):
         cloud.current()
+
+
+@pytest.mark.parametrize(
+    ("url", "is_here"),
+    [
+        ("https://127.0.0.1:9/metadata", True),
+        ("https://[::1]:9/metadata", True),
+        ("https://localhost/metadata", True),
+        ("https://10.0.0.1/metadata", False),
+        ("https://management.example/metadata", False),
+    ],
+)
+def test_only_this_machine_has_a_local_control_plane(url: str, is_here: bool) -> None:
+    remedy = cloud._remedy(url)
+    assert ("is the local control plane running?" in remedy) == is_here
+    assert ("the network" in remedy) != is_here

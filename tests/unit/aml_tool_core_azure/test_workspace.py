@@ -2,6 +2,10 @@
 
 from __future__ import annotations
 
+import subprocess
+import sys
+import textwrap
+
 import pytest
 from aml_tool_core import InputError
 from aml_tool_core.azure.workspace import Workspace, resolve
@@ -24,7 +28,10 @@ def test_given_values_win_one_by_one_over_the_jobs(monkeypatch: pytest.MonkeyPat
 def test_what_lacks_is_named_with_its_variable() -> None:
     with pytest.raises(InputError) as refusal:
         resolve(subscription_id="s", workspace_name="w")
-    assert str(refusal.value) == "workspace: resource_group not given; give it, or set AZUREML_ARM_RESOURCEGROUP"
+    assert str(refusal.value) == (
+        "workspace: resource_group not given; give it, or set AZUREML_ARM_RESOURCEGROUP (an AzureML job has it, the "
+        "local control plane's `env` command prints it)"
+    )
 
 
 def test_a_deployments_resource_id() -> None:
@@ -32,3 +39,23 @@ def test_a_deployments_resource_id() -> None:
         "/subscriptions/s/resourceGroups/g/providers/Microsoft.MachineLearningServices/workspaces/w"
         "/onlineEndpoints/e/deployments/d"
     )
+
+
+def test_a_cloud_that_is_down_is_said_before_azure_ai_ml_reads_it(monkeypatch: pytest.MonkeyPatch) -> None:
+    """In a process of its own: azure-ai-ml asks for the cloud when it is imported, and that only once."""
+    monkeypatch.setenv("AZUREML_CURRENT_CLOUD", "LocalCloud")
+    monkeypatch.setenv("ARM_CLOUD_METADATA_URL", "http://127.0.0.1:9/metadata/endpoints")
+    monkeypatch.setenv("MSI_ENDPOINT", "http://127.0.0.1:9/token")
+    script = textwrap.dedent("""
+        from aml_tool_core import Tool, main
+        from aml_tool_core.azure import credential, removal, workspace
+
+        def run(job):
+            removal.require_workspace(workspace.client(workspace.Workspace("s", "g", "w"), credential.credential()))
+
+        main(Tool("aml_example", "1", "x", (), run))
+    """)
+    ended = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, timeout=120)
+    (line,) = ended.stderr.splitlines()
+    assert line.startswith("aml_example: error: http://127.0.0.1:9/metadata/endpoints: the cloud metadata cannot be read")
+    assert ended.returncode == 1

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import ipaddress
 import os
 from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import cache
 from typing import Any
+from urllib.parse import urlsplit
 
 import requests
 from azure.core import AzureClouds
@@ -81,8 +83,7 @@ def _metadata(url: str) -> Mapping[str, Cloud]:
         raise ToolError(f"{url}: the cloud metadata is not JSON; check {METADATA_VARIABLE}") from None
     except requests.RequestException as error:
         raise ToolError(
-            f"{url}: the cloud metadata cannot be read: {_reason(error)}; check {METADATA_VARIABLE}, the network and "
-            "REQUESTS_CA_BUNDLE"
+            f"{url}: the cloud metadata cannot be read: {_reason(error)}; {_remedy(url)}"
         ) from error
     try:
         return {
@@ -93,6 +94,22 @@ def _metadata(url: str) -> Mapping[str, Cloud]:
         }
     except (KeyError, TypeError, AttributeError):
         raise ToolError(f"{url}: is not Azure's cloud metadata; check {METADATA_VARIABLE}") from None
+
+
+def _remedy(url: str) -> str:
+    if _is_this_machine(urlsplit(url).hostname or ""):
+        return (
+            "it is on this machine: is the local control plane running? Start it and take its variables anew, or "
+            f"unset {METADATA_VARIABLE} and {CLOUD_VARIABLE} for Azure itself"
+        )
+    return f"check {METADATA_VARIABLE}, the network and REQUESTS_CA_BUNDLE"
+
+
+def _is_this_machine(host: str) -> bool:
+    try:
+        return ipaddress.ip_address(host).is_loopback
+    except ValueError:  # a name
+        return host == "localhost" or host.endswith(".localhost")  # RFC 6761, section 6.3
 
 
 def _reason(error: requests.RequestException) -> str:

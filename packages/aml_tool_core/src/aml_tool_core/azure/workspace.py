@@ -50,15 +50,19 @@ def resolve(
     found = {key: value or os.environ.get(_VARIABLES[key], "") for key, value in given.items()}
     lacking = [key for key, value in found.items() if not value]
     if lacking:
+        them = "them" if len(lacking) > 1 else "it"
         raise InputError(
-            f"workspace: {', '.join(lacking)} not given; give {'them' if len(lacking) > 1 else 'it'}, or set "
-            f"{', '.join(_VARIABLES[key] for key in lacking)}"
+            f"workspace: {', '.join(lacking)} not given; give {them}, or set "
+            f"{', '.join(_VARIABLES[key] for key in lacking)} (an AzureML job has {them}, the local control plane's "
+            f"`env` command prints {them})"
         )
     return Workspace(**found)
 
 
 def client(workspace: Workspace, credential: TokenCredential) -> MLClient:
     """Return azure-ai-ml's client for the workspace, in the current cloud, without telemetry and progress bars."""
+    # Before the import, for which azure-ai-ml reads the metadata itself: where it cannot, that ends in a traceback.
+    name = cloud.current().name
     from azure.ai.ml import MLClient
 
     sdk_output.hush()
@@ -67,7 +71,7 @@ def client(workspace: Workspace, credential: TokenCredential) -> MLClient:
         workspace.subscription_id,
         workspace.resource_group,
         workspace.workspace_name,
-        cloud=cloud.current().name,
+        cloud=name,
         show_progress=False,
         enable_telemetry=False,
         # azure-core's default is five minutes each, four times over.
