@@ -10,6 +10,7 @@ import importlib
 import json
 import sys
 import time
+import warnings
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -70,6 +71,7 @@ def export(folder: Path, target: Path) -> None:
     """Write the model as ONNX, with free batch size and length."""
     axes = {name: {0: "batch_size", 1: "sequence_length"} for name in minilm.INPUTS}
     example = {name: torch.ones((1, minilm.SEQUENCE_LENGTH), dtype=torch.int64) for name in minilm.INPUTS}
+    warnings.filterwarnings("ignore", "You are using the legacy TorchScript-based ONNX export")  # on purpose
     torch.onnx.export(
         minilm.load_model(str(folder)),
         tuple(example.values()),

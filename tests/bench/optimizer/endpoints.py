@@ -11,6 +11,7 @@ import importlib
 import json
 import math
 import os
+import signal
 import ssl
 import sys
 import tempfile
@@ -58,8 +59,11 @@ def profile(run: Any, deployment: str, load: str, payload: Path, turn: int, dura
     run.run_tool(step, "aml_wrk_profiler", flags)
     result = json.loads((run.folder(step) / "outputs" / "report.json").read_text())["result"]
     requests = result["requests"]
-    if requests["succeeded"] != requests["completed"]:
-        raise chain.StepFailed(f"{step}: {result['errors']}; failed answers are quick, and no measure of the model")
+    if requests["succeeded"] == 0 or requests["succeeded"] != requests["completed"]:
+        raise chain.StepFailed(
+            f"{step}: {requests['succeeded']} of {requests['completed']} answers are good ({result['errors']}): "
+            "no measure of the model; where none came, the machine is too busy or --endpoint_sec too short"
+        )
     return {
         "requests_per_sec": result["requests_per_sec"],
         "p50_ms": result["latency_ms"]["percentiles"]["50"]["value"],
@@ -134,6 +138,7 @@ def main() -> int:
     parser.add_argument("--turns", type=int, required=True)
     parser.add_argument("--duration_sec", type=int, required=True)
     given = parser.parse_args()
+    signal.signal(signal.SIGTERM, signal.default_int_handler)  # what was started must end then too
     work: Path = given.work
     # The chain's own layout, so that its steps find what was exported and found.
     (work / "optimize").mkdir(parents=True)
@@ -150,6 +155,9 @@ def main() -> int:
     except chain.StepFailed as failure:
         print(f"endpoints: error: {failure}", file=sys.stderr)
         return 1
+    except KeyboardInterrupt:
+        print("endpoints: error: interrupted; the control plane is stopped", file=sys.stderr)
+        return 130
     (work / "endpoints.json").write_text(json.dumps(measured, indent=2) + "\n", encoding="utf-8")
     return 0
 

@@ -22,6 +22,7 @@ import json
 import os
 import resource
 import shutil
+import signal
 import statistics
 import subprocess
 import sys
@@ -37,8 +38,11 @@ from tabulate import tabulate
 HERE = Path(__file__).resolve().parent
 REPOSITORY = HERE.parents[2]
 EXAMPLE = REPOSITORY / "job-templates" / "minilm"
+IDLE_SAMPLE_SEC = 3.0
+IDLE_ENOUGH = (
+    0.9  # of the processors' time; on busier ones PyTorch loses far more than ONNX Runtime, and ratios flatter
+)
 PAUSE_SEC = 0.02  # between turns: lets a runtime's spinning threads go to sleep before the next one is timed
-BASELINES = ("pytorch", "onnxruntime-cpu", "onnxruntime-openvino")
 FOUND = "optimized"
 LOADS = {"full_length": "128 tokens", "mixed": "mixed payload"}
 
@@ -108,6 +112,19 @@ class Contender:
         return json.loads(line)
 
 
+def idle_share() -> float:
+    """Return which share of the processors' time is nobody's, over a few seconds in which this process does nothing."""
+
+    def ticks() -> list[int]:
+        fields = Path("/proc/stat").read_text().splitlines()[0].split()[1:9]  # guests' time is in these already
+        return [int(field) for field in fields]
+
+    before = ticks()
+    time.sleep(IDLE_SAMPLE_SEC)
+    spent = [after - earlier for after, earlier in zip(ticks(), before, strict=True)]
+    return (spent[3] + spent[4]) / sum(spent)  # idle, and waiting for a disk
+
+
 def fetched(work: Path) -> Path:
     """Return the folder with the model, fetched unless an earlier run did."""
     model = work / "model"
@@ -141,13 +158,24 @@ def _timed(command: Sequence[str], folder: Path) -> Spent:
     folder.mkdir(parents=True)
     print(f"  {folder.name} ...", end=" ", flush=True)
     started, cpu_before = time.monotonic(), _cpu_sec_of_children()
-    with (folder / "log.txt").open("w") as log:
-        code = subprocess.run(command, cwd=folder, stdout=log, stderr=subprocess.STDOUT, check=False).returncode
+    code = _logged(command, folder, folder / "log.txt")
     spent = Spent(time.monotonic() - started, _cpu_sec_of_children() - cpu_before)
     if code:
         raise SystemExit(f"exit code {code}; its log is {folder / 'log.txt'}")
     print(f"{spent.wall_sec:.1f} s, processor {spent.cpu_sec:.1f} s", flush=True)
     return spent
+
+
+def _logged(command: Sequence[str], folder: Path, log_path: Path) -> int:
+    """Return the exit code of a command run in a folder; when this script is ended, the command may still tidy up."""
+    with log_path.open("w") as log:
+        process = subprocess.Popen(command, cwd=folder, stdout=log, stderr=subprocess.STDOUT)
+        try:
+            return process.wait()
+        except BaseException:
+            process.terminate()
+            process.wait()
+            raise
 
 
 def _cpu_sec_of_children() -> float:
@@ -201,9 +229,7 @@ def deployed(work: Path, model: Path, plain: Path, found: Path, given: argparse.
     command += ["--turns", given.endpoint_turns, "--duration_sec", given.endpoint_sec]
     print("  endpoints ...", end=" ", flush=True)
     started = time.monotonic()
-    with (work / "endpoints.txt").open("w") as log:
-        words = [str(word) for word in command]
-        code = subprocess.run(words, stdout=log, stderr=subprocess.STDOUT, check=False).returncode
+    code = _logged([str(word) for word in command], work, work / "endpoints.txt")
     if code:
         raise SystemExit(f"exit code {code}; the log is {work / 'endpoints.txt'}")
     print(f"{time.monotonic() - started:.1f} s", flush=True)
@@ -312,13 +338,15 @@ def main() -> None:
     parser.add_argument("--example", type=Path, default=EXAMPLE, help="with another optimizer.json (default: minilm)")
     parser.add_argument("--found", type=Path, help="skip the searches and take this folder of an earlier one, tool-*")
     given = parser.parse_args()
+    signal.signal(signal.SIGTERM, signal.default_int_handler)  # so that the control plane ends too
     work: Path = given.work_folder.absolute() / time.strftime("%Y%m%dT%H%M%S")
     allowed = sorted(os.sched_getaffinity(0))
     if len(allowed) < given.cores:
         parser.error(f"--cores {given.cores}: this process may use {len(allowed)}")
     os.sched_setaffinity(0, allowed[: given.cores])  # and, inherited, whatever is started from here
     work.mkdir(parents=True)
-    print(f"load of the machine before: {os.getloadavg()[0]:.1f} on {len(allowed)} cores", flush=True)
+    idle = [idle_share()]
+    print(f"idle before: {idle[0]:.0%} of {os.cpu_count()} cores", flush=True)
     models = fetched(given.work_folder.absolute())
     found, searches = given.found, None
     if found is None:
@@ -328,17 +356,24 @@ def main() -> None:
             searches.tool.append(spent)
             searches.olive.append(search_by_olive(work, given.example.absolute(), models, turn))
     model, plain = models / "all-MiniLM-L6-v2", exported(work, models / "all-MiniLM-L6-v2")
+    idle.append(idle_share())
     timed, quality = race(model, plain, found.absolute(), given)
+    idle.append(idle_share())
     measured = deployed(work, model, plain, found.absolute(), given)
+    idle.append(idle_share())
     print("\n" + summary(searches, timed, quality, measured))
+    print(f"\nidle between the parts: {', '.join(f'{share:.0%}' for share in idle)}")
+    if min(idle) < IDLE_ENOUGH:
+        print("The machine was busy with something else: the ratios over PyTorch are too good to be quoted.")
     results = {
+        "idle": idle,
         "searches": asdict(searches) if searches else None,
         "timed": [asdict(entry) for entry in timed],
         **quality,
         "endpoints": measured,
     }
     (work / "results.json").write_text(json.dumps(results, indent=2) + "\n", encoding="utf-8")
-    print(f"\nload of the machine after: {os.getloadavg()[0]:.1f}; results in {work / 'results.json'}")
+    print(f"results in {work / 'results.json'}")
 
 
 if __name__ == "__main__":
