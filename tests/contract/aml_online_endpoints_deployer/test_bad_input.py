@@ -140,8 +140,16 @@ def test_no_workspace(folder: Path) -> None:
 
 def test_unreachable_azure(folder: Path) -> None:
     environment = {**JOB, "ARM_CLOUD_METADATA_URL": "https://127.0.0.1:9/metadata", "AZUREML_CURRENT_CLOUD": "Local"}
-    says = "https://127.0.0.1:9/metadata: the cloud metadata cannot be read: [Errno 111] Connection refused; check ARM_"
-    assert_one_line(deployer(folder, flags(), environment), 1, says, folder)
+    says = "https://127.0.0.1:9/metadata: the cloud metadata cannot be read: [Errno 111] Connection refused; it is on "
+    settings = folder / "outputs" / "deployment_settings.json"
+    settings.parent.mkdir()
+    settings.write_text("{}")
+    result = deployer(folder, flags(), environment)
+    assert result.returncode == 1
+    removed, error = result.stderr.splitlines()
+    assert removed.endswith("removed what an earlier run left: outputs/deployment_settings.json")
+    assert says in error and "is the local control plane running?" in error
+    assert not settings.exists()
 
 
 def test_unreachable_resource_manager(folder: Path) -> None:

@@ -159,3 +159,13 @@ def test_tls_is_asked_of_a_server_that_speaks_none(case: Case, serve: Callable[.
 def test_the_engine_is_not_installed(case: Case) -> None:
     case.env["PATH"] = str(case.folder)
     refused(case, "wrk: not found on PATH; install it", code=1)
+
+
+def test_a_failed_run_leaves_no_report_of_an_earlier_one(case: Case) -> None:
+    outputs = case.folder / "outputs"
+    outputs.mkdir()
+    for name in ("report.json", "report.html", "notes.txt"):
+        (outputs / name).write_text("of an earlier run")
+    outcome = case.run()
+    assert outcome.code == 1
+    assert [path.name for path in outputs.iterdir()] == ["notes.txt"]

@@ -8,6 +8,7 @@ import subprocess
 import sys
 import textwrap
 import time
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -124,6 +125,51 @@ def test_a_defect_is_70_with_a_redacted_traceback(config: Path, capsys: pytest.C
     said = capsys.readouterr().err
     assert "Traceback" in said and "KeyError" in said
     assert "abcdefghijklmnop" not in said
+
+
+def fail(_job: Job) -> None:
+    raise ToolError("the server said no")
+
+
+@pytest.fixture
+def left_by_an_earlier_run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    monkeypatch.chdir(tmp_path)
+    folder = tmp_path / "outputs"
+    folder.mkdir()
+    for name in ("report.json", "report.html", "mine.txt"):
+        (folder / name).write_text('{"version": 1.0, "profiler_config": {"connections": 2}}')
+    return folder
+
+
+def names(folder: Path) -> set[str]:
+    return {path.name for path in folder.iterdir()}
+
+
+def test_a_failed_run_leaves_no_output_of_an_earlier_one(
+    config: Path, left_by_an_earlier_run: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    failing = replace(tool(fail), outputs=("report.json", "report.html", "absent.json"))
+    assert outcome(failing, ["--config_path", str(config)]) == 1
+    assert names(left_by_an_earlier_run) == {"mine.txt"}
+    told, error = capsys.readouterr().err.splitlines()
+    assert told.endswith("removed what an earlier run left: outputs/report.json, outputs/report.html")
+    assert error == "aml_example: error: the server said no"
+
+
+@pytest.mark.parametrize("argv", [["--unknown"], ["--config_path", "bad.json"], ["--config_path", "absent.json"]])
+def test_refused_input_removes_nothing(argv: list[str], left_by_an_earlier_run: Path) -> None:
+    Path("bad.json").write_text("{}")
+    before = names(left_by_an_earlier_run)
+    assert outcome(replace(tool(fail), outputs=("report.json",)), argv) == 2
+    assert names(left_by_an_earlier_run) == before
+
+
+@pytest.mark.parametrize("given", ["outputs/report.json", "linked.json"])
+def test_an_output_that_is_also_the_input_stays(given: str, left_by_an_earlier_run: Path) -> None:
+    Path("linked.json").symlink_to(left_by_an_earlier_run / "report.json")
+    both = replace(tool(fail), outputs=("report.json", "report.html"))
+    assert outcome(both, ["--config_path", given]) == 1
+    assert names(left_by_an_earlier_run) == {"report.json", "mine.txt"}
 
 
 @pytest.mark.parametrize(("signum", "code"), [(signal.SIGINT, 130), (signal.SIGTERM, 143)])

@@ -57,5 +57,7 @@ def test_a_cloud_that_is_down_is_said_before_azure_ai_ml_reads_it(monkeypatch: p
     """)
     ended = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, timeout=120)
     (line,) = ended.stderr.splitlines()
-    assert line.startswith("aml_example: error: http://127.0.0.1:9/metadata/endpoints: the cloud metadata cannot be read")
+    assert line.startswith(
+        "aml_example: error: http://127.0.0.1:9/metadata/endpoints: the cloud metadata cannot be read"
+    )
     assert ended.returncode == 1

@@ -145,5 +145,6 @@ TOOL = Tool(
         Flag("--keep_failed", "leave a failed deployment standing, to look into it", Kind.SWITCH),
     ),
     run=run,
+    outputs=(settings.FILE_NAME,),
     epilog="The YAML may set any environment variable itself; then the optimized one is not used.",
 )

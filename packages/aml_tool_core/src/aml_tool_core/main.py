@@ -15,7 +15,7 @@ from pathlib import Path
 from types import FrameType
 from typing import Any, NoReturn
 
-from aml_tool_core import documents, logs
+from aml_tool_core import documents, logs, outputs
 from aml_tool_core.errors import CriteriaMissed, InputError, Interrupted, ToolError
 from aml_tool_core.tool import Flag, Job, Kind, Tool
 
@@ -27,12 +27,12 @@ _FALSE = {"false", "0"}
 def main(tool: Tool, argv: Sequence[str] | None = None) -> NoReturn:
     """Run a tool from the command line and exit by the convention that all tools share."""
     arguments = sys.argv[1:] if argv is None else argv
-    finish(tool.name, lambda: tool.run(_job(tool, arguments)))
+    finish(tool.name, lambda: _run(tool, arguments))
 
 
 def outcome(tool: Tool, argv: Sequence[str]) -> int:
     """Run a tool and return its exit code; the reason for any but 0 is on stderr."""
-    return guarded(tool.name, lambda: tool.run(_job(tool, argv)))
+    return guarded(tool.name, lambda: _run(tool, argv))
 
 
 def finish(name: str, action: Callable[[], None]) -> NoReturn:
@@ -81,6 +81,17 @@ def parser(tool: Tool) -> argparse.ArgumentParser:
                 flag.name, metavar=metavar, required=flag.required, default=flag.default, help=flag.help
             )
     return result
+
+
+def _run(tool: Tool, argv: Sequence[str]) -> None:
+    job = _job(tool, argv)
+    removed = outputs.remove(
+        [job.outputs / name for name in tool.outputs],
+        but=[path for path in job.values.values() if isinstance(path, Path)],
+    )
+    if removed:
+        logging.getLogger(tool.name).info("removed what an earlier run left: %s", ", ".join(map(str, removed)))
+    tool.run(job)
 
 
 def _job(tool: Tool, argv: Sequence[str]) -> Job:

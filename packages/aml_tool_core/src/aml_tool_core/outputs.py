@@ -6,7 +6,7 @@ import json
 import os
 import shutil
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -91,6 +91,24 @@ def write_text(path: Path, text: str) -> None:
     """Write text to `path` atomically, UTF-8."""
     with atomic_file(path) as temporary:
         temporary.write_text(text, encoding="utf-8")
+
+
+def remove(files: Iterable[Path], but: Iterable[Path] = ()) -> list[Path]:
+    """Remove those files that are there, except those that are also among `but` (under whatever name), and return them.
+
+    Raises ToolError where the file system says no.
+    """
+    kept = [path for path in but if path.exists()]
+    removed = []
+    for file in files:
+        if not (file.is_file() or file.is_symlink()) or (file.exists() and any(file.samefile(one) for one in kept)):
+            continue
+        try:
+            file.unlink()
+        except OSError as error:
+            raise ToolError(f"{file}: an earlier run's, cannot be removed: {error.strerror}; remove it") from None
+        removed.append(file)
+    return removed
 
 
 def make_folder(folder: Path) -> None:

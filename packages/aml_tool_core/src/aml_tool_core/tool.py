@@ -70,3 +70,6 @@ class Tool:
     flags: tuple[Flag, ...]
     run: Callable[[Job], None]
     epilog: str = ""
+    # Its own final files in ./outputs. Those of an earlier run are removed before `run`: when it fails, nobody takes
+    # them for its own.
+    outputs: tuple[str, ...] = ()

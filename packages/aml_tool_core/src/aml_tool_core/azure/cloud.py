@@ -82,9 +82,7 @@ def _metadata(url: str) -> Mapping[str, Cloud]:
     except requests.JSONDecodeError:
         raise ToolError(f"{url}: the cloud metadata is not JSON; check {METADATA_VARIABLE}") from None
     except requests.RequestException as error:
-        raise ToolError(
-            f"{url}: the cloud metadata cannot be read: {_reason(error)}; {_remedy(url)}"
-        ) from error
+        raise ToolError(f"{url}: the cloud metadata cannot be read: {_reason(error)}; {_remedy(url)}") from error
     try:
         return {
             entry["name"]: Cloud(

@@ -73,6 +73,7 @@ def profiler_tool(profiler: Profiler) -> Tool:
         ),
         run=lambda job: run(profiler, job),
         epilog="Writes ./outputs/report.json and report.html.",
+        outputs=(report.FILE_NAME, report.PAGE_NAME),
     )
 
 
