@@ -54,7 +54,11 @@ format: $(TOOLS)/.ready  ## rewrite the Python sources in the project's style
 	$(TOOLS)/bin/ruff format $(PYTHON_SOURCES)
 
 .PHONY: setup
-setup: $(TOOLS)/.ready $(TOOLS)/.metronome $(OLIVE)/.ready  ## install all that demo and test need
+setup:  ## install all that demo and test need
+	@$(MAKE) --no-print-directory --jobs 2 .setup
+
+.PHONY: .setup
+.setup: $(TOOLS)/.ready $(TOOLS)/.metronome $(OLIVE)/.ready
 
 .venv/.system: .ci/install-system
 	@.ci/install-system
