@@ -149,6 +149,8 @@ def test_again_with_the_same_input_is_the_same_result(tiny: TinyDeployment, clie
     assert tiny.settings.read_text() == first
     assert list(client.models.list(f"{tiny.endpoint_name}-model")) == versions
     assert client.online_endpoints.get(tiny.endpoint_name).traffic == {"blue": 100}
+    tags = client.online_deployments.get("blue", tiny.endpoint_name).tags
+    assert tags["model_sha256"] == hashlib.sha256(b"w").hexdigest()  # without optimized parameters too
 
 
 def test_a_second_deployment_gets_the_traffic_that_is_asked_for(tiny: TinyDeployment, client: Any) -> None:

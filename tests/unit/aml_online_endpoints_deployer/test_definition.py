@@ -58,6 +58,7 @@ def test_paths_are_filled_in_or_relative_to_the_yaml(folder: Path, monkeypatch: 
     monkeypatch.chdir("/")
     deployment: Any = read(folder).deployment
     assert deployment.model.path == str(folder / "model")
+    assert read(folder).local_model == folder / "model"
     assert deployment.code_configuration.code == str(folder / "code")
     assert deployment.environment.conda_file == {"dependencies": ["python=3.11"]}
 
@@ -132,3 +133,10 @@ def test_registered_assets_are_not_looked_for_on_disk(folder: Path) -> None:
 def test_kubernetes_deployments_are_taken(folder: Path) -> None:
     (folder / "deployment.yml").write_text(DEPLOYMENT + "type: kubernetes\n")
     assert type(read(folder).deployment).__name__ == "KubernetesOnlineDeployment"
+
+
+@pytest.mark.parametrize("model", ["azureml:my-model:1", "{name: m, version: 1, path: azureml://jobs/a-job/outputs/model}"])
+def test_a_model_in_azure_is_not_on_this_machine(model: str, folder: Path) -> None:
+    filled = DEPLOYMENT.replace("  name: my-model\n  version: 1\n  path: <% MODEL_FOLDER_PATH %>\n", "")
+    (folder / "deployment.yml").write_text(filled.replace("model:\n", f"model: {model}\n"))
+    assert read(folder).local_model is None

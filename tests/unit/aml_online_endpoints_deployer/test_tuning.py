@@ -82,8 +82,9 @@ OTHER = hashlib.sha256(b"other weights").hexdigest()
         (OTHER, "model.onnx", WEIGHTS, "is not the model that the parameters were tuned for"),
         (None, "model.onnx", WEIGHTS, ""),
         (WEIGHTS, "elsewhere.onnx", None, "has no elsewhere.onnx, for which the parameters were tuned"),
-        (WEIGHTS, None, None, "has no known model file"),
-        (None, None, None, ""),
+        (WEIGHTS, None, WEIGHTS, ""),
+        (OTHER, None, WEIGHTS, "is not the model that the parameters were tuned for"),
+        (None, None, WEIGHTS, ""),
     ],
 )
 def test_the_hash_is_that_of_the_file_that_is_deployed(
@@ -98,3 +99,26 @@ def test_the_hash_is_that_of_the_file_that_is_deployed(
 
 def test_without_a_folder_the_told_hash_is_all_there_is() -> None:
     assert model_sha256(parameters(model_sha256=WEIGHTS, model_file="model.onnx"), None) == WEIGHTS
+
+
+@pytest.mark.parametrize(
+    ("files", "is_known"),
+    [
+        (("model.onnx", "other.onnx", "model.onnx.data"), True),
+        (("best.onnx", "best.onnx.data", "config.json"), True),
+        (("weights.pt",), True),
+        (("below/weights.pt",), True),
+        (("one.onnx", "two.onnx"), False),
+        (("weights.pt", "vocabulary.txt"), False),
+    ],
+)
+def test_a_model_without_parameters_has_its_hash_too(files: tuple[str, ...], is_known: bool, tmp_path: Path) -> None:
+    for index, name in enumerate(files):
+        (tmp_path / name).parent.mkdir(exist_ok=True)
+        (tmp_path / name).write_bytes(b"other weights" if index else b"weights")
+    assert model_sha256(None, tmp_path) == (WEIGHTS if is_known else None)
+    assert model_sha256(None, tmp_path / files[0]) == WEIGHTS
+
+
+def test_a_registered_model_without_parameters_has_none() -> None:
+    assert model_sha256(None, None) is None

@@ -1,8 +1,7 @@
-"""ONNX models as files: a model with its external weights is copied, renamed and hashed as one thing."""
+"""ONNX models as files: a model with its external weights is copied and renamed as one thing."""
 
 from __future__ import annotations
 
-import hashlib
 import shutil
 from collections.abc import Iterable
 from pathlib import Path
@@ -11,7 +10,6 @@ from aml_tool_core import InputError
 
 MODEL = "model.onnx"
 _NO_WEIGHTS = (".onnx", ".json")
-_CHUNK_BYTES = 1 << 20
 
 
 def locate(path: Path, file_name: str | None = None) -> Path:
@@ -80,15 +78,6 @@ def _tensors(proto: object) -> Iterable[object]:
     from onnx.external_data_helper import _get_all_tensors
 
     return [tensor for tensor in _get_all_tensors(proto) if len(tensor.external_data)]
-
-
-def sha256(path: Path) -> str:
-    """Return a file's SHA-256, in hexadecimal."""
-    digest = hashlib.sha256()
-    with path.open("rb") as stream:
-        while block := stream.read(_CHUNK_BYTES):
-            digest.update(block)
-    return digest.hexdigest()
 
 
 def size_bytes(path: Path, file_name: str | None = None) -> int:

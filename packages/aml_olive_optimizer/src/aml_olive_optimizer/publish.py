@@ -12,7 +12,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-from aml_tool_core import ToolError, outputs
+from aml_tool_core import ToolError, digests, outputs
 from aml_tool_core.optimized_parameters import FILE_NAME, SCHEMA
 
 from aml_olive_optimizer import charts, onnx_files, package
@@ -90,7 +90,7 @@ def optimized_parameters(best: Packaged, footprint: Footprint) -> dict[str, Any]
         "accelerator": best.candidate.accelerator,
         "rank": best.rank,
         "model_file": onnx_files.MODEL,
-        "model_sha256": onnx_files.sha256(best.model),
+        "model_sha256": digests.sha256(best.model),
         "execution_provider": config["execution_provider"],
         "session_options": config["session_options"],
         "io_bind": config["io_bind"],

@@ -63,7 +63,7 @@ def _tune(wanted: Definition, parameters: dict[str, Any] | None, model_folder: P
     wanted.deployment.environment_variables = {**found, **own}
     for name, value in found.items():
         _log.info("%s=%s%s", name, own.get(name, value), " (set by the YAML)" if name in own else "")
-    model_hash = None if parameters is None else tuning.model_sha256(parameters, model_folder)
+    model_hash = tuning.model_sha256(parameters, wanted.local_model)
     if model_hash is not None:
         wanted.deployment.tags = {"model_sha256": model_hash, **(wanted.deployment.tags or {})}
 

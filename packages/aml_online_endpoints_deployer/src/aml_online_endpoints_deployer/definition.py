@@ -50,6 +50,12 @@ class Definition:
     def deployment_name(self) -> str:
         return str(self.deployment.name)
 
+    @property
+    def local_model(self) -> Path | None:
+        """The file or folder of this machine that becomes the deployment's model; None where it is in Azure already."""
+        path = getattr(self.deployment.model, "path", None)  # a registered model is a mere name
+        return Path(path) if path and not _ELSEWHERE.match(str(path)) else None
+
 
 def read(endpoint_yaml: Path, deployment_yaml: Path, folders: Mapping[str, Path | None]) -> Definition:
     """Read both files and check them against each other, against the disk, and against AzureML's own schema.

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-import hashlib
 import logging
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
+
+from aml_tool_core import digests
 
 _log = logging.getLogger("aml_online_endpoints_deployer")
 # onnxruntime's ExecutionMode, as its members print.
@@ -16,7 +17,7 @@ _OPTIONS = {
     "INTRA_OP_NUM_THREADS": "intra_op_num_threads",
     "GRAPH_OPTIMIZATION_LEVEL": "graph_optimization_level",
 }
-_CHUNK_BYTES = 1 << 20
+_MODEL = "model.onnx"  # the optimizer's name for the best model
 
 
 def variables(parameters: Mapping[str, Any]) -> dict[str, str]:
@@ -36,31 +37,34 @@ def variables(parameters: Mapping[str, Any]) -> dict[str, str]:
     return dict(sorted(found.items()))
 
 
-def model_sha256(parameters: Mapping[str, Any], model_folder: Path | None) -> str | None:
+def model_sha256(parameters: Mapping[str, Any] | None, deployed: Path | None) -> str | None:
     """Return the hash of the model file that is deployed, as far as it is known.
 
-    With a model folder it is the hash of the file in it, and a warning says when that is not the file that the
-    parameters were tuned for; without one it is the hash that the parameters tell.
+    `deployed` is the file or folder that becomes the deployment's model, None where that is registered already: then
+    the hash is the one that the parameters tell. A warning says when the file is not the one that they were tuned for.
     """
-    told = parameters.get("model_sha256")
-    if model_folder is None:
+    told, name = (None, None) if parameters is None else (parameters.get("model_sha256"), parameters.get("model_file"))
+    if deployed is None:
         return told
-    name = parameters.get("model_file")
-    file = model_folder / name if name else None
-    if file is None or not file.is_file():
+    file = _model_file(deployed, name)
+    if file is None:
         if told:
-            _log.warning("%s: has no %s, for which the parameters were tuned", model_folder, name or "known model file")
+            _log.warning("%s: has no %s, for which the parameters were tuned", deployed, name or "known model file")
         return None
-    found = sha256(file)
+    found = digests.sha256(file)
     if told and found != told:
         _log.warning("%s: is not the model that the parameters were tuned for (SHA-256 %s, not %s)", file, found, told)
     return found
 
 
-def sha256(file: Path) -> str:
-    """Return a file's SHA-256, in hexadecimal."""
-    digest = hashlib.sha256()
-    with file.open("rb") as stream:
-        while chunk := stream.read(_CHUNK_BYTES):
-            digest.update(chunk)
-    return digest.hexdigest()
+def _model_file(deployed: Path, name: str | None) -> Path | None:
+    """Return the model among what is deployed: the named file, else model.onnx, else the only .onnx or only file."""
+    if deployed.is_file():
+        return deployed
+    if name is not None:
+        return deployed / name if (deployed / name).is_file() else None
+    if (deployed / _MODEL).is_file():
+        return deployed / _MODEL
+    files = [path for path in deployed.rglob("*") if path.is_file()]
+    models = [path for path in files if path.suffix == ".onnx"] or files
+    return models[0] if len(models) == 1 else None
