@@ -264,13 +264,17 @@ def test_optimized_parameters_are_read_in_every_form(name: str) -> None:
 
 
 def test_optimized_parameters_in_a_folder(tmp_path: Path) -> None:
-    with pytest.raises(InputError, match=r"no optimized_parameters\.json here, but neither"):
+    with pytest.raises(
+        InputError, match=r"holds neither optimized_parameters\.json nor an inference_config\.json; name"
+    ):
         optimized_parameters.read(tmp_path)
     one = (EXAMPLES / "olive_names.json").read_text(encoding="utf-8")
     (tmp_path / "cpu-cpu_BestCandidateModel_1_inference_config.json").write_text(one, encoding="utf-8")
     assert optimized_parameters.read(tmp_path)["session_options"]["intra_op_num_threads"] == 14
     (tmp_path / "cpu-cpu_BestCandidateModel_2_inference_config.json").write_text(one, encoding="utf-8")
-    with pytest.raises(InputError, match="name the one file to use"):
+    with pytest.raises(
+        InputError, match=r"here, but cpu-cpu_Best\w+_1_\S+, cpu-cpu_Best\w+_2_\S+; name the one file to use"
+    ):
         optimized_parameters.read(tmp_path)
     (tmp_path / "optimized_parameters.json").write_text((EXAMPLES / "written.json").read_text(), encoding="utf-8")
     assert optimized_parameters.read(tmp_path)["rank"] == 1

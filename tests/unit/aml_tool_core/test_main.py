@@ -88,7 +88,9 @@ def test_a_bad_document_is_one_line_and_exit_2(
         (["--config_path", "a" * 300], "cannot be read: File name too long"),
         (["--config_path", "CONFIG", "--really", "perhaps"], "'perhaps' is not a boolean; give True or False"),
         (["--config_path", "CONFIG", "--unknown", "x"], "unrecognized arguments: --unknown x"),
-        (["--config", "CONFIG"], "required: --config_path"),
+        (["--config", "CONFIG"], "required: --config_path; unrecognized arguments: --config; see aml_example --help"),
+        (["--config=CONFIG"], "required: --config_path; unrecognized arguments: --config; see"),
+        (["--folder", "."], "required: --config_path; see"),
     ],
 )
 def test_bad_flags_are_one_line_and_exit_2(

@@ -176,5 +176,18 @@ def _stop_on_signals(name: str) -> None:
 class Parser(argparse.ArgumentParser):
     """argparse's error is a usage block and a line; ours is the line, like every other error of a tool."""
 
+    _unknown: tuple[str, ...] = ()
+
+    def parse_known_args(self, args: Any = None, namespace: Any = None) -> Any:
+        """Note the unknown flags first: argparse tells of them only where no required one is missing."""
+        given = sys.argv[1:] if args is None else list(args)
+        flags = [part.split("=", 1)[0] for part in given[: given.index("--") if "--" in given else None]]
+        self._unknown = tuple(
+            flag for flag in flags if flag.startswith("--") and flag not in self._option_string_actions
+        )
+        return super().parse_known_args(args, namespace)
+
     def error(self, message: str) -> NoReturn:
+        if self._unknown and "unrecognized" not in message:
+            message += f"; unrecognized arguments: {' '.join(self._unknown)}"
         raise InputError(f"{message}; see {self.prog} --help")

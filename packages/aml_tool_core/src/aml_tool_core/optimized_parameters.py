@@ -70,5 +70,10 @@ def _file(path: Path) -> Path:
     found = sorted(path.glob("*inference_config.json"))
     if len(found) == 1:
         return found[0]
-    names = ", ".join(file.name for file in found) or "neither it nor an inference_config.json"
+    if not found:
+        raise InputError(
+            f"{path}: holds neither {FILE_NAME} nor an inference_config.json; name the file, or the folder that the "
+            "optimizer wrote it to"
+        )
+    names = ", ".join(file.name for file in found)
     raise InputError(f"{path}: no {FILE_NAME} here, but {names}; name the one file to use")
