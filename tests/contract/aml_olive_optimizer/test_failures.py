@@ -139,6 +139,10 @@ def test_bad_input_is_refused_before_anything_runs(
         (lambda d: d["evaluators"]["latency"]["metrics"][0].update(data_config="other"), "Olive does not take it"),
         (lambda d: d["engine"].update(evaluator="other"), "Olive does not take it"),
         (lambda d: d["engine"].update(target="there"), "Olive does not take it"),
+        (
+            lambda d: d.update(data_configs=[{"name": "held", "load_dataset_config": {"type": "Held_Out"}}]),
+            "/data_configs/0/load_dataset_config/type: Olive 0.9.3 knows no 'held_out': correct the name, or register",
+        ),
     ],
 )
 def test_what_olive_does_not_take_is_one_line(change: Callable[[dict[str, Any]], None], said: str) -> None:
@@ -240,6 +244,8 @@ def test_an_interrupted_search_leaves_nothing_and_resumes(
     assert (
         rest.splitlines()[-1] == f"aml_olive_optimizer: error: interrupted by {number.name}; no partial output is left"
     )
+    assert "all that Olive and the user's scripts said is in outputs/olive.log" in rest
+    assert (tmp_path / "outputs" / "olive.log").is_file()
     assert not [pid for pid in children if is_running(pid)]
     assert_nothing_written(tmp_path)
     if number is signal.SIGTERM:

@@ -135,7 +135,9 @@ def test_kubernetes_deployments_are_taken(folder: Path) -> None:
     assert type(read(folder).deployment).__name__ == "KubernetesOnlineDeployment"
 
 
-@pytest.mark.parametrize("model", ["azureml:my-model:1", "{name: m, version: 1, path: azureml://jobs/a-job/outputs/model}"])
+@pytest.mark.parametrize(
+    "model", ["azureml:my-model:1", "{name: m, version: 1, path: azureml://jobs/a-job/outputs/model}"]
+)
 def test_a_model_in_azure_is_not_on_this_machine(model: str, folder: Path) -> None:
     filled = DEPLOYMENT.replace("  name: my-model\n  version: 1\n  path: <% MODEL_FOLDER_PATH %>\n", "")
     (folder / "deployment.yml").write_text(filled.replace("model:\n", f"model: {model}\n"))

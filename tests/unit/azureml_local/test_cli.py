@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 from azureml_local import cli
-from azureml_local.home import Home
+from azureml_local.home import Home, Settings
 
 
 def test_a_home_that_cannot_be_made_is_one_line(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
@@ -55,3 +55,10 @@ def test_the_first_two_of_a_home_do_not_work_at_once(tmp_path: Path) -> None:
         for worker in workers:
             worker.join()
     assert together == 1
+
+
+def test_a_plane_without_endpoints_says_so(tmp_path: Path) -> None:
+    home = Home(tmp_path / "home")
+    home.make()
+    settings = Settings("home-id", "subscription", "group", "workspace", "westeurope", 1, 2, 3)
+    assert "no endpoints" in cli._describe(home, settings).splitlines()

@@ -153,6 +153,7 @@ def _keep_log(source: Path, target: Path) -> None:
         with contextlib.suppress(OSError):  # on a full disk the reason is told already, the log is a comfort
             target.parent.mkdir(parents=True, exist_ok=True)
             shutil.copyfile(source, target)
+            log.info("all that Olive and the user's scripts said is in %s", target)
 
 
 TOOL = Tool(

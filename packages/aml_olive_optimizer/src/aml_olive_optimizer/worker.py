@@ -14,9 +14,11 @@ import json
 import logging
 import os
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
+
+from aml_tool_core import documents
 
 from aml_olive_optimizer import repairs
 from aml_olive_optimizer.events import Channel
@@ -68,7 +70,10 @@ def refused(configuration: dict[str, Any]) -> str | None:
         return unknown
     try:
         parsed = RunConfig.parse_obj(json.loads(json.dumps(configuration)))  # it changes what it is given
-    except (ValueError, AssertionError, KeyError) as error:  # pydantic's ValidationError is a ValueError
+    except KeyError as error:  # Olive's registries of what data is loaded and processed by
+        logging.getLogger("olive").exception("the configuration is not valid")
+        return _unregistered(configuration, str(error.args[0]))
+    except (ValueError, AssertionError) as error:  # pydantic's ValidationError is a ValueError
         logging.getLogger("olive").exception("the configuration is not valid")
         return f"Olive does not take it: {_reasons(error)}"
     package, spec = _package_and_accelerator()
@@ -81,6 +86,26 @@ def refused(configuration: dict[str, Any]) -> str | None:
             except ValueError as error:
                 return f"/passes/{name}: {entry.type} does not take it: {_reasons(error)}"
     return None
+
+
+def _unregistered(configuration: dict[str, Any], name: str) -> str:
+    """Return what to say about a name that Olive looked up in vain: it tells the name alone, in lower case."""
+    # Only here: the rest of the configuration may use the same word for something else.
+    parts = {key: configuration[key] for key in ("data_configs", "evaluators") if key in configuration}
+    places = [documents.pointer(keys) for keys, value in _texts(parts, ()) if value.lower() == name]
+    if not places:
+        return f"Olive does not take it: it looked for {name!r} in vain"
+    return (
+        f"{', '.join(places)}: Olive 0.9.3 knows no {name!r}: correct the name, or register it in the data configuration's "
+        "user_script (Registry.register_dataset(), register_pre_process(), ...)"
+    )
+
+
+def _texts(tree: Any, path: tuple[str | int, ...]) -> Iterator[tuple[tuple[str | int, ...], str]]:
+    if isinstance(tree, str):
+        yield path, tree
+    for key, below in tree.items() if isinstance(tree, dict) else enumerate(tree) if isinstance(tree, list) else ():
+        yield from _texts(below, (*path, key))
 
 
 def _unknown_pass_keys(configuration: dict[str, Any]) -> str | None:

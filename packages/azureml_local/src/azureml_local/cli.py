@@ -293,6 +293,8 @@ def _describe(home: Home, settings: Settings) -> str:
     document = _status_document(home, settings, True)
     lines = [f"home              {home.root}", f"workspace         {_workspace_id(settings)}"]
     lines += [f"{service['name']:<17} {service['uri']}" for service in document["services"]]
+    if not document["endpoints"]:
+        lines.append("no endpoints")
     for endpoint in document["endpoints"]:
         lines.append(f"endpoint          {endpoint['name']} ({endpoint['state']}) {endpoint['scoring_uri']}")
         for entry in endpoint["deployments"]:
