@@ -56,6 +56,7 @@ def test_the_rate_is_kept(case: Case, serve: Serve, aim: Aim) -> None:
     assert requests["planned"] == 450 == requests["sent"] + report["result"]["schedule"]["missed"]
     assert report["result"]["requests_per_sec"] == pytest.approx(150, rel=0.05), "even on a busy machine"
     assert report["load"]["model"] == "open"
+    assert report["load"]["schedule"] == {"connections": "connection", "clients": "clock"}[connections_key(case)]
     assert report["load"]["target_rps"] == 150
     assert report["tool"]["engine"]["name"] == "metronome"
     assert not any("closed loop" in note for note in report["verdict"]["notes"])
@@ -123,8 +124,8 @@ def test_too_few_connections_are_named_with_the_number_that_would_do(case: Case,
     case.config["profiler_config"] |= {connections_key(case): 2, "target_rps": 200, "duration_sec": 3}
     report = aim(case, serve("--delay_ms", "50")).run().report
     assert not report["verdict"]["valid"]
-    (reason,) = [reason for reason in report["verdict"]["reasons"] if "carry at most" in reason]
-    assert reason.startswith("2 connections carry at most ")
+    reason = report["verdict"]["reasons"][0]
+    assert reason.startswith(f"2 {connections_key(case)} carry at most ")
     assert int(reason.rsplit(" ", 1)[1]) >= 10, "200 requests/s of 50 ms each"
 
 

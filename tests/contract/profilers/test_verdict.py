@@ -60,12 +60,12 @@ def test_late_sends(case: Case, serve: Serve, aim: Aim, children: Children) -> N
     assert not report["verdict"]["valid"]
     (reason,) = [reason for reason in report["verdict"]["reasons"] if "were sent on time" in reason]
     assert "by the load generator's own fault" in reason
-    assert "give it a core that nothing else uses, or run it on another machine" in reason
+    assert "give it a core that nothing else uses; latency, from the due time, is an upper bound" in reason
     schedule = report["result"]["schedule"]
     assert schedule["late"] - schedule["late_busy"] >= 50
     assert schedule["timely_sends_percent"] < 95
     assert 300 < schedule["own_delay_ms_99"] <= schedule["own_delay_ms_max"] < 5000
-    assert f"the worst by {schedule['own_delay_ms_max']:.2f} ms" in reason
+    assert f"{schedule['own_delay_ms_max']:.2f} ms at most" in reason
 
 
 @both
@@ -116,7 +116,7 @@ def test_a_starved_generator(case: Case, serve: Serve, aim: Aim, children: Child
     (reason,) = reasons
     assert used["run_queue_wait_percent"] > 25, "it waited for the others"
     assert f"waited for a core {used['run_queue_wait_percent']:.0f} %" in reason
-    assert "give it more threads or cores" in reason
+    assert ("give it more threads or cores" in reason) or ("give it a core that nothing else uses" in reason)
 
 
 @contextmanager

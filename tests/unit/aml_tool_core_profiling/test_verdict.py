@@ -5,7 +5,17 @@ from __future__ import annotations
 from dataclasses import replace
 
 import pytest
-from aml_tool_core.profiling import Errors, Generator, Histogram, Load, LoadModel, Result, Schedule
+from aml_tool_core.profiling import (
+    Errors,
+    Generator,
+    Histogram,
+    Load,
+    LoadModel,
+    Result,
+    Schedule,
+    Second,
+    SendSchedule,
+)
 from aml_tool_core.profiling.cost import Cost, cost_of
 from aml_tool_core.profiling.target import Target
 from aml_tool_core.profiling.verdict import clients_needed, judge
@@ -48,6 +58,7 @@ def test_a_closed_loop_is_explained() -> None:
             "1.0% of the requests failed (read: 1, timeout: 30)",
         ),
         (replace(GOOD, generator=Generator(29, 96.6)), "its 1 thread(s) ran 97 % of the time and waited"),
+        (replace(GOOD, generator=Generator(9, 30.0, 43.0)), "it waited for a core 43 % of the time, more than 20 %"),
         (
             replace(GOOD, latency=Histogram.of([(1, 298)])),
             "298 requests were measured, too few for p99, which needs 299",
@@ -69,6 +80,7 @@ def test_each_rule_gives_its_reason_with_figures(result: Result, said: str) -> N
         replace(GOOD, errors=Errors(timeout=30, status={})),
         replace(GOOD, errors=Errors(status={429: 1500})),
         replace(GOOD, latency=Histogram.of([(1, 299)])),
+        replace(GOOD, generator=Generator(9, 30.0, 20.0)),
     ],
 )
 def test_the_limits_themselves_are_kept(result: Result) -> None:
@@ -77,9 +89,35 @@ def test_the_limits_themselves_are_kept(result: Result) -> None:
 
 def test_late_sends_say_how_late_and_what_helps() -> None:
     (reason,) = judge(OPEN, replace(GOOD, schedule=Schedule(98.0, 60, 0, 9.0, 20, 0.35, 4.1))).reasons
-    assert "20 late because every connection was busy, 40 by the load generator's own fault" in reason
-    assert "itself delayed 99 % of the sends by no more than 0.35 ms, the worst by 4.10 ms" in reason
-    assert reason.endswith("give it a core that nothing else uses, or run it on another machine than what it loads")
+    assert "20 late as every connection was busy, 40 by the load generator's own fault" in reason
+    assert "; its own delay is 0.35 ms at p99, 4.10 ms at most; give it a core that nothing else uses; " in reason
+    assert reason.endswith("latency, from the due time, is an upper bound")
+
+
+@pytest.mark.parametrize(("busy", "missed"), [(31, 0), (20, 21), (30, 0)])
+def test_a_core_is_asked_for_only_where_the_generator_itself_is_most_of_it(busy: int, missed: int) -> None:
+    (reason,) = judge(OPEN, replace(GOOD, schedule=Schedule(98.0, 60, missed, 9.0, busy, 0.35, 4.1))).reasons
+    assert "core" not in reason
+    assert reason.endswith("less than 99.9 %; latency, from the due time, is an upper bound")
+
+
+def test_where_nobody_knows_whose_fault_it_was_nobody_is_blamed() -> None:
+    (reason,) = judge(OPEN, replace(GOOD, schedule=Schedule(98.0, 60, 0))).reasons
+    assert reason.endswith("(60 late, 0 never), less than 99.9 %")
+
+
+@pytest.mark.parametrize("scale", [100, 100_000])
+def test_every_reason_is_short(scale: int) -> None:
+    late = Schedule(1.234, 9 * scale, 3 * scale, 9.0, scale, 1234.56, 12345.67)
+    slow = replace(
+        GOOD, sent=3 * scale, completed=3, schedule=late, generator=Generator(99, 40.0, 43.0),
+        service_time=Histogram.of([(9_999_999, 3)]),
+        errors=Errors(scale, scale, scale, scale, dict.fromkeys((404, 429, 500, 502, 503), scale)),
+        latency=Histogram.of([]), stopped_early="error_percent cannot keep to its limit of 0.1 any more",
+    )  # fmt: skip
+    reasons = judge(replace(OPEN, schedule=SendSchedule.CLOCK, target_rps=99_999.5), slow).reasons
+    assert len(reasons) == 7
+    assert max(map(len, reasons)) <= 300
 
 
 def test_a_generator_that_was_not_late_is_told_nothing() -> None:
@@ -99,9 +137,64 @@ def test_refusals_by_concurrency_are_noted() -> None:
 
 def test_too_few_connections_are_named_with_the_number_that_would_do() -> None:
     slow = replace(GOOD, completed=2000, service_time=Histogram.of([(60_000, 2000)]))
-    reasons = judge(OPEN, slow).reasons
-    assert reasons[-1] == (
+    reasons = judge(OPEN, replace(slow, errors=Errors(timeout=900, status={}), schedule=Schedule(60.0, 900, 0))).reasons
+    assert reasons[0] == (
         "4 connections carry at most 66.7 requests/s at the mean service time of 60.00 ms; 100 requests/s need 7"
+    )
+    assert len(reasons) == 4, "the cause stands before what follows from it"
+
+
+def test_a_clock_serves_clients() -> None:
+    slow = replace(
+        GOOD,
+        completed=2000,
+        service_time=Histogram.of([(60_000, 2000)]),
+        schedule=Schedule(60.0, 9, 0, 9.0, 9, 0.0, 0.0),
+    )
+    reasons = judge(replace(OPEN, schedule=SendSchedule.CLOCK), slow).reasons
+    assert reasons[0].startswith("4 clients carry at most ")
+    assert "9 late as every client was busy" in reasons[1]
+    assert "connection" not in " ".join(reasons)
+    assert judge(replace(OPEN, connections=1), slow).reasons[0].startswith("1 connection carries at most ")
+
+
+def seconds(*rates: float) -> tuple[Second, ...]:
+    return tuple(Second(t_sec, rate, 0) for t_sec, rate in enumerate(rates))
+
+
+@pytest.mark.parametrize(
+    ("timeline", "is_steady"),
+    [
+        (seconds(300, 300, 237, 237), False),
+        (seconds(300, 300, 243, 243), True),
+        (seconds(237, 237, 300, 300), False),
+        (seconds(100, 100, 0, 100, 100), True),  # the second in the middle belongs to neither half
+        (seconds(5, 5, 3, 3), True),  # of so few requests, chance
+        (seconds(100), True),
+        ((), True),
+    ],
+)
+def test_a_run_whose_halves_differ_says_so(timeline: tuple[Second, ...], is_steady: bool) -> None:
+    verdict = judge(CLOSED, replace(GOOD, timeline=timeline))
+    said = [note for note in verdict.notes if note.startswith("not steady: ")]
+    assert (not said) is is_steady
+    assert verdict.valid
+
+
+def test_the_halves_are_those_of_each_repeated_run() -> None:
+    slow, fast = replace(GOOD, timeline=seconds(*[50] * 10)), replace(GOOD, timeline=seconds(*[100] * 10))
+    whole = replace(GOOD, timeline=(*slow.timeline, *fast.timeline))
+    assert not any("not steady" in note for note in judge(CLOSED, whole, (slow, fast)).notes)
+    slowing = replace(GOOD, timeline=seconds(*[100] * 5, *[50] * 5))
+    (note,) = [note for note in judge(CLOSED, whole, (fast, slowing)).notes if "not steady" in note]
+    assert "100.0 requests/s in the first half of the run, 50.0 in the second" in note
+
+
+def test_a_generator_that_waits_a_little_is_noted() -> None:
+    verdict = judge(OPEN, replace(GOOD, generator=Generator(9, 30.0, 12.0)))
+    assert verdict.valid
+    assert verdict.notes == (
+        "the load generator waited for a core 12 % of the time; a part of the latencies may be that",
     )
 
 

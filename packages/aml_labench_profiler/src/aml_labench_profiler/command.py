@@ -2,7 +2,7 @@
 
 from importlib.metadata import version
 
-from aml_tool_core.profiling import LoadModel, Profiler, profiler_tool
+from aml_tool_core.profiling import LoadModel, Profiler, SendSchedule, profiler_tool
 from aml_tool_core.profiling.metronome import metronome
 
 from aml_labench_profiler.labench import LABENCH
@@ -15,6 +15,7 @@ PROFILER = Profiler(
     model=LoadModel.OPEN,
     concurrency_key="clients",
     concurrency_required=False,
-    engines={"metronome": metronome("clock"), "labench": LABENCH},
+    schedule=SendSchedule.CLOCK,
+    engines={"metronome": metronome(SendSchedule.CLOCK), "labench": LABENCH},
 )
 TOOL = profiler_tool(PROFILER)

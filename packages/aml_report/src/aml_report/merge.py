@@ -15,7 +15,7 @@ from aml_tool_core.profiling import sla
 from aml_tool_core.profiling.cost import cost_of, price_of
 from aml_tool_core.profiling.deployment import Usage
 from aml_tool_core.profiling.histogram import ENCODING, PERCENTILES, Histogram
-from aml_tool_core.profiling.load import Load, LoadModel
+from aml_tool_core.profiling.load import Load, LoadModel, SendSchedule
 from aml_tool_core.profiling.report import VERSION, percentile_name
 from aml_tool_core.profiling.result import Errors, Generator, Result, Schedule
 from aml_tool_core.profiling.target import Target
@@ -31,6 +31,7 @@ _MUST_BE_ALIKE = (
     ("/tool/engine", "engine"),
     ("/target", "target"),
     ("/load/model", "load model"),
+    ("/load/schedule", "schedule"),
     ("/load/duration_sec", "duration_sec"),
     ("/load/timeout_sec", "timeout_sec"),
     ("/load/warmup_sec", "warmup_sec"),
@@ -121,6 +122,7 @@ def _load(documents: Sequence[Document]) -> Load:
         timeout_sec=loads[0]["timeout_sec"],
         target_rps=math.fsum(rates) if rates else None,
         warmup_sec=loads[0]["warmup_sec"],
+        schedule=SendSchedule(loads[0]["schedule"]) if loads[0].get("schedule") else None,
     )
 
 

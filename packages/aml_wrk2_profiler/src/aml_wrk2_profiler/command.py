@@ -2,7 +2,7 @@
 
 from importlib.metadata import version
 
-from aml_tool_core.profiling import LoadModel, Profiler, profiler_tool
+from aml_tool_core.profiling import LoadModel, Profiler, SendSchedule, profiler_tool
 from aml_tool_core.profiling.metronome import metronome
 
 from aml_wrk2_profiler.wrk2 import WRK2
@@ -15,6 +15,7 @@ PROFILER = Profiler(
     model=LoadModel.OPEN,
     concurrency_key="connections",
     concurrency_required=True,
-    engines={"metronome": metronome("connection"), "wrk2": WRK2},
+    schedule=SendSchedule.CONNECTION,
+    engines={"metronome": metronome(SendSchedule.CONNECTION), "wrk2": WRK2},
 )
 TOOL = profiler_tool(PROFILER)

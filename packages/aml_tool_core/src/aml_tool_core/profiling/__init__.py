@@ -6,7 +6,7 @@ generator), `result` (what came out, the same for every engine), `verdict`, `cos
 
 from aml_tool_core.profiling.engine import Artifacts, Command, Engine, Plan
 from aml_tool_core.profiling.histogram import Histogram
-from aml_tool_core.profiling.load import Load, LoadModel
+from aml_tool_core.profiling.load import Load, LoadModel, SendSchedule
 from aml_tool_core.profiling.profiler import Profiler, profiler_tool
 from aml_tool_core.profiling.result import Errors, Generator, Result, Schedule, Second
 
@@ -24,5 +24,6 @@ __all__ = [
     "Result",
     "Schedule",
     "Second",
+    "SendSchedule",
     "profiler_tool",
 ]

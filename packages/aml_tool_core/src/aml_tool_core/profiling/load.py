@@ -22,6 +22,13 @@ class LoadModel(Enum):
     OPEN = "open"  # the clock
 
 
+class SendSchedule(Enum):
+    """Whose clock it is, in an open loop."""
+
+    CONNECTION = "connection"  # every connection keeps an even schedule of its own
+    CLOCK = "clock"  # one even clock serves all clients
+
+
 @dataclass(frozen=True)
 class Load:
     """The load of one run."""
@@ -33,6 +40,12 @@ class Load:
     timeout_sec: float
     target_rps: float | None = None
     warmup_sec: int = 0
+    schedule: SendSchedule | None = None  # None in a closed loop
+
+    @property
+    def sender(self) -> str:
+        """What the users of this load model call one of those that send: a clock serves clients."""
+        return "client" if self.schedule is SendSchedule.CLOCK else "connection"
 
 
 def with_defaults(config: Mapping[str, Any], schema: str) -> dict[str, Any]:
@@ -58,7 +71,9 @@ def concurrency(given: int | None, target: Target, *, required: bool, place: str
     return target.max_concurrent_requests_per_instance or target.worker_count or 1
 
 
-def load_of(model: LoadModel, config: Mapping[str, Any], connections: int, source: str) -> Load:
+def load_of(
+    model: LoadModel, schedule: SendSchedule | None, config: Mapping[str, Any], connections: int, source: str
+) -> Load:
     """Build the load from a configuration that has its defaults. Raises InputError where its parts contradict."""
     threads = int(config.get("threads", 1))
     if threads > connections:
@@ -74,4 +89,5 @@ def load_of(model: LoadModel, config: Mapping[str, Any], connections: int, sourc
         timeout_sec=float(config.get("timeout_sec", DEFAULT_TIMEOUT_SEC)),
         target_rps=float(config["target_rps"]) if "target_rps" in config else None,
         warmup_sec=int(config["warmup_sec"]),
+        schedule=schedule,
     )

@@ -12,6 +12,7 @@ from aml_tool_core import documents
 from aml_tool_core.errors import InputError, ToolError
 from aml_tool_core.profiling.engine import Artifacts, Command, Engine, Plan
 from aml_tool_core.profiling.histogram import Histogram
+from aml_tool_core.profiling.load import SendSchedule
 from aml_tool_core.profiling.progress import Counts, Snapshot
 from aml_tool_core.profiling.result import Errors, Generator, Result, Schedule, Second
 
@@ -22,7 +23,7 @@ OUTPUT_FILE = "output.json"
 OUTPUT_SCHEMA = "metronome_output"
 
 
-def metronome(schedule: str) -> Engine:
+def metronome(schedule: SendSchedule) -> Engine:
     """Return the engine with one of its schedules: `connection` (wrk2's load model) or `clock` (LaBench's)."""
     return Engine(
         name="metronome",
@@ -30,7 +31,7 @@ def metronome(schedule: str) -> Engine:
         remedy="install it (pip install packages/metronome)",
         version_arguments=("--version",),
         version_pattern=r"metronome (\S+)",
-        command=partial(command, schedule),
+        command=partial(command, schedule.value),
         parse=parse,
         progress=progress,
         warms_up=True,

@@ -20,7 +20,7 @@ from aml_tool_core.profiling import payload as payloads
 from aml_tool_core.profiling import reach, repeats, report, sla, summary, tracking, verdict
 from aml_tool_core.profiling.cost import cost_of, price_of
 from aml_tool_core.profiling.engine import Engine, Installed, Plan
-from aml_tool_core.profiling.load import LoadModel
+from aml_tool_core.profiling.load import LoadModel, SendSchedule
 from aml_tool_core.profiling.result import Result
 from aml_tool_core.profiling.watch import Watch, watch_of
 from aml_tool_core.report_page import render_report
@@ -42,6 +42,7 @@ class Profiler:
     concurrency_key: str  # the configuration's name for the number of connections
     concurrency_required: bool  # for a target without endpoint information
     engines: Mapping[str, Engine]  # by the configuration's `engine`; the first is the default
+    schedule: SendSchedule | None = None  # of an open loop
 
 
 def profiler_tool(profiler: Profiler) -> Tool:
@@ -95,7 +96,7 @@ def run(profiler: Profiler, job: Job) -> None:
         required=profiler.concurrency_required,
         place=f"{config_source}: /profiler_config/{profiler.concurrency_key}",
     )
-    load = loads.load_of(profiler.model, config, connections, config_source)
+    load = loads.load_of(profiler.model, profiler.schedule, config, connections, config_source)
     engine = engines.installed(profiler.engines[config.get("engine", next(iter(profiler.engines)))])
     user_agent = f"{profiler.name}/{profiler.version}"
     plan = Plan(target, payload, load, user_agent, reach.ca_file(), config_source, target_source)
@@ -103,9 +104,9 @@ def run(profiler: Profiler, job: Job) -> None:
     reach.check(target)
 
     log.info(
-        "%s %s: %s %s, %s loop, %d connections, %d s",
+        "%s %s: %s %s, %s loop, %d %ss, %d s",
         engine.engine.name, engine.version, payload.method, target.shown_uri, load.model.value, connections,
-        load.duration_sec,
+        load.sender, load.duration_sec,
     )  # fmt: skip
     started_at = datetime.now(timezone.utc)
     runs = _runs(log, engine, plan, int(config["repeat"]), watched)
@@ -117,7 +118,7 @@ def run(profiler: Profiler, job: Job) -> None:
     price = config.get("instance_price_per_hour")
     if price is not None:
         cost = replace(cost, price_per_million_requests=price_of(target, price, result.succeeded_per_sec))
-    judged = verdict.judge(load, result)
+    judged = verdict.judge(load, result, runs)
     criteria = sla.judge(config["sla"], result, usage) if "sla" in config else None
     provenance = report.Provenance(profiler.name, profiler.version, engine, started_at, _sha256(config))
     document = report.Report(

@@ -3,16 +3,19 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 from aml_tool_core.profiling.load import Load, LoadModel
-from aml_tool_core.profiling.result import Result, Schedule
+from aml_tool_core.profiling.result import Result, Schedule, Second
 
 TIMELY_PERCENT = 99.9
 RATE_SHORTFALL = 0.01
 FAILED_SHARE = 0.01
 CPU_PERCENT = 95.0
-WAIT_PERCENT = 5.0
+WAIT_PERCENT = 20.0  # a core that the generator waits for longer is not its own, and what it measures is the queue
+WAIT_NOTED_PERCENT = 5.0
+HALVES_APART = 0.2
 P99_REQUESTS = 299  # ln 0.05 / ln 0.99, rounded up
 
 
@@ -29,12 +32,15 @@ class Verdict:
         return not self.reasons
 
 
-def judge(load: Load, result: Result) -> Verdict:
-    """Hold a result against the rules."""
+def judge(load: Load, result: Result, runs: Sequence[Result] = ()) -> Verdict:
+    """Hold a result against the rules; `runs` are those that it is made of, where they were repeated."""
+    schedule = _schedule_reasons(load, result)
     reasons = [
         *_stop_reasons(result),
+        # The cause before its consequences: senders that cannot carry the rate are late, and then time out.
+        *(_too_few_senders(load, result) if schedule else ()),
         *_failure_reasons(result),
-        *_schedule_reasons(load, result),
+        *schedule,
         *_generator_reasons(load, result),
     ]
     if result.latency.total < P99_REQUESTS:
@@ -42,7 +48,13 @@ def judge(load: Load, result: Result) -> Verdict:
             f"{result.latency.total} requests were measured, too few for p99, which needs {P99_REQUESTS}; "
             "let the run last longer"
         )
-    notes = (*_load_notes(load), *_refusal_notes(result), *_timeout_notes(load, result), *_generator_notes(result))
+    notes = (
+        *_load_notes(load),
+        *_refusal_notes(result),
+        *_timeout_notes(load, result),
+        *_generator_notes(result),
+        *(note for run in runs or (result,) for note in _steadiness_notes(run.timeline)),
+    )
     return Verdict(tuple(reasons), (*notes, *result.notes))
 
 
@@ -62,48 +74,49 @@ def _schedule_reasons(load: Load, result: Result) -> list[str]:
     reasons = []
     if schedule is not None and schedule.timely_sends_percent < TIMELY_PERCENT:
         reasons.append(
-            f"{schedule.timely_sends_percent:.2f} % of the requests were sent on time ({_late(schedule)}, "
-            f"{schedule.missed} never), less than {TIMELY_PERCENT} %{_remedy(schedule)}"
+            f"{schedule.timely_sends_percent:.2f} % of the requests were sent on time ({_late(load, schedule)}, "
+            f"{schedule.missed} never), less than {TIMELY_PERCENT} %{_own_lateness(schedule)}"
         )
     if target_rps is not None and result.requests_per_sec < target_rps * (1 - RATE_SHORTFALL):
         reasons.append(
             f"{result.requests_per_sec:.2f} requests/s were reached, more than {RATE_SHORTFALL:.0%} below the "
             f"{target_rps:g} asked for"
         )
-    if reasons and target_rps is not None:
-        reasons += _too_few_connections(load, target_rps, result)
     return reasons
 
 
-def _late(schedule: Schedule) -> str:
+def _late(load: Load, schedule: Schedule) -> str:
     if schedule.late_busy is None:
         return f"{schedule.late} late"
     own = schedule.late - schedule.late_busy
-    return f"{schedule.late_busy} late because every connection was busy, {own} by the load generator's own fault"
+    return f"{schedule.late_busy} late as every {load.sender} was busy, {own} by the load generator's own fault"
 
 
-def _remedy(schedule: Schedule) -> str:
-    """Return how late the generator itself was and what helps; nothing where it was not, or where nobody knows."""
-    if schedule.late_busy is None or schedule.late <= schedule.late_busy:
+def _own_lateness(schedule: Schedule) -> str:
+    """Return what the generator's own lateness was and means; nothing where it was on time, or where nobody knows."""
+    own = schedule.late - (schedule.late if schedule.late_busy is None else schedule.late_busy)
+    if own <= 0:
         return ""
-    delays = {"99 % of the sends by no more than": schedule.own_delay_ms_99, "the worst by": schedule.own_delay_ms_max}
-    told = ", ".join(f"{words} {delay_ms:.2f} ms" for words, delay_ms in delays.items() if delay_ms is not None)
-    return (
-        f"; the load generator itself delayed {told or 'them'}: give it a core that nothing else uses, or run it on "
-        "another machine than what it loads"
-    )
+    bound = "latency, from the due time, is an upper bound"
+    if own <= schedule.late - own + schedule.missed:
+        return f"; {bound}"
+    delays = {"at p99": schedule.own_delay_ms_99, "at most": schedule.own_delay_ms_max}
+    told = ", ".join(f"{delay_ms:.2f} ms {words}" for words, delay_ms in delays.items() if delay_ms is not None)
+    return f"{told and f'; its own delay is {told}'}; give it a core that nothing else uses; {bound}"
 
 
-def _too_few_connections(load: Load, target_rps: float, result: Result) -> list[str]:
-    if result.service_time is None or not result.service_time.total:
+def _too_few_senders(load: Load, result: Result) -> list[str]:
+    """Hold the number of connections, or clients, against Little's law."""
+    if load.target_rps is None or result.service_time is None or not result.service_time.total or not result.succeeded:
         return []
     service_sec = result.service_time.mean_us / 1e6
-    needed = clients_needed(target_rps, service_sec)
+    needed = clients_needed(load.target_rps, service_sec)
     if needed <= load.connections:
         return []
     return [
-        f"{load.connections} connections carry at most {load.connections / service_sec:.1f} requests/s at the mean "
-        f"service time of {service_sec * 1e3:.2f} ms; {target_rps:g} requests/s need {needed}"
+        f"{load.connections} {load.sender}{'s carry' if load.connections > 1 else ' carries'} at most "
+        f"{load.connections / service_sec:.1f} requests/s at the mean "
+        f"service time of {service_sec * 1e3:.2f} ms; {load.target_rps:g} requests/s need {needed}"
     ]
 
 
@@ -129,13 +142,19 @@ def _generator_reasons(load: Load, result: Result) -> list[str]:
     if generator is None:
         return []
     waited = generator.run_queue_wait_percent or 0.0
-    if generator.cpu_percent_of_threads + waited < CPU_PERCENT:
-        return []
-    return [
-        f"the load generator ran out of CPU: its {load.threads} thread(s) ran {generator.cpu_percent_of_threads:.0f} % "
-        f"of the time and waited for a core {waited:.0f} %, so it, not the target, may be what was measured; give it "
-        "more threads or cores"
-    ]
+    if generator.cpu_percent_of_threads + waited >= CPU_PERCENT:
+        return [
+            f"the load generator ran out of CPU: its {load.threads} thread(s) ran "
+            f"{generator.cpu_percent_of_threads:.0f} % of the time and waited for a core {waited:.0f} %, so it, not "
+            "the target, may be what was measured; give it more threads or cores"
+        ]
+    if waited > WAIT_PERCENT:
+        return [
+            f"the load generator ran out of CPU: it waited for a core {waited:.0f} % of the time, more than "
+            f"{WAIT_PERCENT:.0f} %, so the latencies are in part its own waiting; give it a core that nothing else "
+            "uses, or another machine than what it loads"
+        ]
+    return []
 
 
 def _timeout_notes(load: Load, result: Result) -> list[str]:
@@ -149,7 +168,7 @@ def _timeout_notes(load: Load, result: Result) -> list[str]:
 
 def _generator_notes(result: Result) -> list[str]:
     waited = None if result.generator is None else result.generator.run_queue_wait_percent
-    if waited is None or waited < WAIT_PERCENT:
+    if waited is None or not WAIT_NOTED_PERCENT <= waited <= WAIT_PERCENT:
         return []
     return [f"the load generator waited for a core {waited:.0f} % of the time; a part of the latencies may be that"]
 
@@ -171,4 +190,22 @@ def _refusal_notes(result: Result) -> list[str]:
     return [
         f"{refused} requests ({refused / max(result.completed, 1):.1%}) were refused with 429: the concurrency limit "
         "was reached; their latencies are in the histogram too"
+    ]
+
+
+def _steadiness_notes(timeline: Sequence[Second]) -> list[str]:
+    """Hold a run's first half against its second; an engine without a timeline tells neither, so there is no note."""
+    size = len(timeline) // 2
+    if not size:
+        return []
+    halves = (timeline[:size], timeline[-size:])
+    first, second = (math.fsum(one.requests_per_sec for one in half) for half in halves)
+    apart = abs(first - second)
+    # Few requests lie so far apart by chance: three standard deviations of a difference of Poisson counts.
+    if apart <= HALVES_APART * max(first, second) or apart <= 3 * math.sqrt(first + second):
+        return []
+    return [
+        f"not steady: {first / size:.1f} requests/s in the first half of the run, {second / size:.1f} in the second, "
+        f"more than {HALVES_APART:.0%} apart; the figures mix both: let it warm up longer (warmup_sec), or look for "
+        "what else the target or the load generator did"
     ]
