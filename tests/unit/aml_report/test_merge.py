@@ -191,3 +191,21 @@ def test_the_whole_of_three(measured: Any, read: Any) -> None:
     assert again["load"]["target_rps"] == 150
     assert again["result"]["latency_ms"]["count"] == 18_000
     assert math.isclose(again["result"]["requests_per_sec"], 150)
+
+
+def test_minutes_that_are_only_touched_do_not_stand_for_whole_ones(measured: Any, read: Any) -> None:
+    whole = measured(has_endpoint=True, has_usage=True, sla=(("cpu_percent_max", 100),))
+    whole["resource_usage_whole_minutes"] = True
+    touched = copy.deepcopy(whole)
+    touched["resource_usage_whole_minutes"] = False
+    for metric in touched["resource_usage"].values():
+        metric["series"] *= 2
+    again = merged(read, [touched, whole])
+    assert again["resource_usage"] == whole["resource_usage"]
+    assert again["resource_usage_whole_minutes"] is True
+    assert again["sla"]["met"]
+    again = merged(read, [touched, touched])
+    assert again["resource_usage_whole_minutes"] is False
+    assert again["sla"] == {
+        "met": False, "criteria": [{"metric": "cpu_percent_max", "limit": 100, "value": None, "met": False}],
+    }  # fmt: skip

@@ -78,6 +78,8 @@ def test_a_run_without_a_whole_minute_gets_the_minutes_it_lies_in_and_says_so(mo
     monkeypatch.setattr(monitor, "_ask", ask)
     usage = deployment_metrics(credential("opaque"), DEPLOYMENT_ID, at(0.75), at(1.25))
     assert [sample.at for sample in usage.metrics["CpuUtilizationPercentage"].series] == [at(0), at(1)]
+    assert not usage.whole_minutes
+    assert deployment_metrics(credential("opaque"), DEPLOYMENT_ID, at(0), at(1)).whole_minutes
     (reason,) = usage.reasons
     assert "no whole minute" in reason and "25% of the 2 minute(s)" in reason
 

@@ -121,12 +121,14 @@ def test_usage_is_that_of_the_deployment(monkeypatch: pytest.MonkeyPatch) -> Non
 
     def metrics(_credential: object, resource_id: str, *_: object) -> ResourceUsage:
         ids.append(resource_id)
-        return ResourceUsage({"CpuUtilizationPercentage": Metric("Percent", (sample,))}, ("one minute is late",))
+        metrics = {"CpuUtilizationPercentage": Metric("Percent", (sample,))}
+        return ResourceUsage(metrics, ("one minute is late",), whole_minutes=False)
 
     monkeypatch.setattr(monitor, "deployment_metrics", metrics)
     usage = deployment.usage(a_deployment(), AT, AT)
     assert ids[0].endswith("/onlineEndpoints/e/deployments/d")
     assert usage.reasons == ("one minute is late",)
+    assert not usage.whole_minutes
     assert usage.metrics is not None
     assert usage.metrics["CpuUtilizationPercentage"]["average"] == 50
 

@@ -64,6 +64,21 @@ def test_what_is_not_known_is_a_miss() -> None:
     assert latency.miss == "SLA missed: latency_ms_99 is not known; its limit is 100"
 
 
+def test_the_cpu_of_minutes_that_are_only_touched_is_not_known() -> None:
+    touched = Usage({"CpuUtilizationPercentage": {"maximum": 1.0}}, ("the run covers no whole minute",), False)
+    (cpu,) = judge({"cpu_percent_max": 80}, RESULT, touched)
+    assert (cpu.value, cpu.met) == (None, False)
+    assert cpu.miss == (
+        "SLA missed: cpu_percent_max is not known (the run covers no whole clock minute, so other traffic is in the "
+        "minutes' figures); its limit is 80"
+    )
+
+
+def test_why_there_is_no_cpu_is_said() -> None:
+    (cpu,) = judge({"cpu_percent_max": 80}, RESULT, Usage(None, ("Azure answered 403",)))
+    assert cpu.miss == "SLA missed: cpu_percent_max is not known (Azure answered 403); its limit is 80"
+
+
 def test_in_a_closed_loop_the_service_time_is_the_latency() -> None:
     closed = Result(10.0, 5, 5, 5, Errors(status={}), 0, 0, Histogram.of([(700, 5)]))
     assert judge({"service_time_ms_50": 1}, closed, NO_USAGE)[0].value == 0.7

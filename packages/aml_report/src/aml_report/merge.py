@@ -54,6 +54,7 @@ def merge(reports: Sequence[Report]) -> dict[str, Any]:
     documents = [report.document for report in reports]
     result = _result(reports)
     load = _load(documents)
+    usage = _usage(documents)
     started_at = min(documents, key=lambda document: utc(document["started_at"]))["started_at"]
     merged = {
         **{key: first.document[key] for key in ("tool", "provenance", "target")},
@@ -62,15 +63,16 @@ def merge(reports: Sequence[Report]) -> dict[str, Any]:
         "load": _load_document(documents),
         "result": _result_document(reports, result),
         "verdict": _verdict(reports, load, result),
-        "resource_usage": _resource_usage(documents),
+        "resource_usage": usage.metrics,
         "cost": _cost(documents, result.succeeded_per_sec),
     }
-    reasons = list(dict.fromkeys(reason for one in documents for reason in one.get("resource_usage_reasons", ())))
-    if reasons:
-        merged["resource_usage_reasons"] = reasons
+    if usage.metrics is not None:
+        merged["resource_usage_whole_minutes"] = usage.whole_minutes
+    if usage.reasons:
+        merged["resource_usage_reasons"] = list(usage.reasons)
     if "sla" in first.document:
         limits = {one["metric"]: one["limit"] for one in first.document["sla"]["criteria"]}
-        criteria = sla.judge(limits, result, Usage(merged["resource_usage"], tuple(reasons)))
+        criteria = sla.judge(limits, result, usage)
         merged["sla"] = {
             "met": all(one.met for one in criteria),
             "criteria": [
@@ -296,13 +298,21 @@ def _verdict(reports: Sequence[Report], load: Load, result: Result) -> dict[str,
     return {"valid": not reasons, "reasons": reasons, "notes": notes}
 
 
-def _resource_usage(documents: Sequence[Document]) -> Any:
+def _usage(documents: Sequence[Document]) -> Usage:
     """The parts loaded one deployment and so saw the same metrics: the one that saw most minutes stands for all."""
 
-    def minutes(document: Document) -> int:
-        return max((len(one["series"]) for one in (document["resource_usage"] or {}).values()), default=0)
+    def seen(document: Document) -> tuple[bool, int]:
+        minutes = max((len(one["series"]) for one in (document["resource_usage"] or {}).values()), default=0)
+        return _whole_minutes(document) and minutes > 0, minutes
 
-    return max(documents, key=minutes)["resource_usage"]
+    most = max(documents, key=seen)
+    reasons = dict.fromkeys(reason for one in documents for reason in one.get("resource_usage_reasons", ()))
+    return Usage(most["resource_usage"], tuple(reasons), _whole_minutes(most))
+
+
+def _whole_minutes(document: Document) -> bool:
+    whole: bool = document.get("resource_usage_whole_minutes", True)
+    return whole
 
 
 def _cost(documents: Sequence[Document], succeeded_per_sec: float) -> dict[str, Any]:

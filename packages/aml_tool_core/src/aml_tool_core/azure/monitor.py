@@ -83,6 +83,7 @@ class ResourceUsage:
 
     metrics: Mapping[str, Metric]
     reasons: tuple[str, ...] = ()
+    whole_minutes: bool = True  # False where the minutes are only touched, so that other traffic is in the figures
 
     def document(self) -> dict[str, Any]:
         """Return report.json's `resource_usage`."""
@@ -104,7 +105,8 @@ def deployment_metrics(
     """
     minutes = whole_minutes(start, end)
     reasons: tuple[str, ...] = ()
-    if not minutes:
+    whole = bool(minutes)
+    if not whole:
         minutes = minutes_touched(start, end)
         share = (end - start) / (len(minutes) * _MINUTE)
         reasons = (
@@ -117,10 +119,10 @@ def deployment_metrics(
         try:
             metrics = _ask(credential, deployment_id, minutes)
         except ToolError as error:
-            return ResourceUsage({}, (str(error),))
+            return ResourceUsage({}, (str(error),), whole)
         left_sec = deadline - time.monotonic()
         if minutes[-1] in _sampled(metrics) or left_sec <= 0:
-            return ResourceUsage(metrics, reasons + _gaps(metrics, minutes, wait_sec))
+            return ResourceUsage(metrics, reasons + _gaps(metrics, minutes, wait_sec), whole)
         if not told:
             _log.info("waiting up to %.0f s for Azure Monitor's last minute", left_sec)
             told = True

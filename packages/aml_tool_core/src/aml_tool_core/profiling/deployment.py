@@ -43,6 +43,7 @@ class Usage:
 
     metrics: Mapping[str, Any] | None
     reasons: tuple[str, ...]
+    whole_minutes: bool = True  # False where the run covers none: the figures hold other traffic
 
 
 def resolve(settings: Mapping[str, Any], source: str, *, concurrency_given: bool) -> Deployment:
@@ -101,7 +102,7 @@ def usage(deployment: Deployment, started_at: datetime, ended_at: datetime) -> U
         found = monitor.deployment_metrics(credential, resource_id, started_at, ended_at)
     except (InputError, ToolError) as error:
         return Usage(None, (str(error),))
-    return Usage(found.document() if found.metrics else None, found.reasons)
+    return Usage(found.document() if found.metrics else None, found.reasons, found.whole_minutes)
 
 
 def _wanted(settings: Mapping[str, Any], concurrency_given: bool) -> list[str]:

@@ -80,6 +80,8 @@ class Report:
         }
         if self.criteria is not None:
             document["sla"] = _sla(self.criteria)
+        if self.usage.metrics is not None:
+            document["resource_usage_whole_minutes"] = self.usage.whole_minutes
         if self.usage.reasons:
             document["resource_usage_reasons"] = list(self.usage.reasons)
         return document

@@ -10,6 +10,7 @@ from aml_tool_core.profiling.deployment import Usage
 from aml_tool_core.profiling.histogram import Histogram
 from aml_tool_core.profiling.result import Result
 
+CPU_MAX = "cpu_percent_max"
 CPU_METRIC = "CpuUtilizationPercentage"
 _LATENCY = re.compile(r"(?P<of>latency_ms|service_time_ms)_(?P<which>mean|max|[0-9.]+)")
 _AT_LEAST = frozenset({"requests_per_sec", "succeeded_per_sec"})  # every other metric is to be at most its limit
@@ -22,6 +23,7 @@ class Criterion:
     metric: str
     limit: float
     value: float | None
+    reason: str | None = None  # why it is not known, where there is more to say
 
     @property
     def met(self) -> bool:
@@ -34,7 +36,8 @@ class Criterion:
     def miss(self) -> str:
         """The miss in words."""
         if self.value is None:
-            return f"SLA missed: {self.metric} is not known; its limit is {self.limit:g}"
+            because = f" ({self.reason})" if self.reason else ""
+            return f"SLA missed: {self.metric} is not known{because}; its limit is {self.limit:g}"
         side = "less than the" if self.metric in _AT_LEAST else "more than the"
         return f"SLA missed: {self.metric} is {self.value:.6g}, {side} {self.limit:g} demanded"
 
@@ -55,7 +58,17 @@ def latency_demand(metric: str) -> LatencyDemand | None:
 
 def judge(sla: Mapping[str, float], result: Result, usage: Usage) -> tuple[Criterion, ...]:
     """Hold a run against each demand of a valid `sla`."""
-    return tuple(Criterion(metric, limit, _value(metric, result, usage)) for metric, limit in sla.items())
+    return tuple(
+        Criterion(metric, limit, _value(metric, result, usage), _reason(metric, usage)) for metric, limit in sla.items()
+    )
+
+
+def _reason(metric: str, usage: Usage) -> str | None:
+    if metric != CPU_MAX:
+        return None
+    if not usage.whole_minutes:
+        return "the run covers no whole clock minute, so other traffic is in the minutes' figures"
+    return None if usage.metrics is not None else "; ".join(usage.reasons)
 
 
 def _value(metric: str, result: Result, usage: Usage) -> float | None:
@@ -64,8 +77,12 @@ def _value(metric: str, result: Result, usage: Usage) -> float | None:
         # In a closed loop the service time is the latency.
         histogram = result.latency if latency.of == "latency_ms" else result.service_time or result.latency
         return _latency_ms(histogram, latency.which)
-    if metric == "cpu_percent_max":
-        return None if usage.metrics is None else usage.metrics.get(CPU_METRIC, {}).get("maximum")
+    if metric == CPU_MAX:
+        return (
+            None
+            if usage.metrics is None or not usage.whole_minutes
+            else usage.metrics.get(CPU_METRIC, {}).get("maximum")
+        )
     return {
         "requests_per_sec": result.requests_per_sec,
         "succeeded_per_sec": result.succeeded_per_sec,

@@ -64,7 +64,7 @@ def figures(document: Mapping[str, Any]) -> dict[str, float]:
         "error_percent": 100 * (wrong + errors.get("unknown_status", 0) - refused) / sent,
         "refused_percent": 100 * refused / sent if "status" in errors else None,
         "timely_sends_percent": result.get("schedule", {}).get("timely_sends_percent"),
-        "cpu_percent_max": ((document["resource_usage"] or {}).get(CPU_METRIC) or {}).get("maximum"),
+        "cpu_percent_max": _cpu_percent_max(document),
         "core_hour_per_million_requests": document["cost"]["core_hour_per_million_requests"],
         "price_per_million_requests": document["cost"].get("price_per_million_requests"),
         "valid": float(document["verdict"]["valid"]),
@@ -75,6 +75,13 @@ def figures(document: Mapping[str, Any]) -> dict[str, float]:
             found |= {f"{latency}_{name}": result[latency][name] for name in ("mean", "max")}
             found |= {f"{latency}_{name}": one["value"] for name, one in result[latency]["percentiles"].items()}
     return {name: float(value) for name, value in found.items() if value is not None and math.isfinite(value)}
+
+
+def _cpu_percent_max(document: Mapping[str, Any]) -> float | None:
+    if not document.get("resource_usage_whole_minutes", True):
+        return None  # as in an SLA: other traffic is in the figure
+    maximum: float | None = ((document["resource_usage"] or {}).get(CPU_METRIC) or {}).get("maximum")
+    return maximum
 
 
 def _logged(metrics: Mapping[str, float]) -> str | None:
