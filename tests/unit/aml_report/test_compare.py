@@ -36,7 +36,9 @@ def test_another_sample_of_the_same_system_is_within_the_noise(measured: Any, re
     assert {change(compared, f"latency_ms_{name}").judgement.noise for name in (50, 75, 90, 95)} == {  # type: ignore[union-attr]
         Noise.WITHIN
     }
-    assert regressions(compared, 0.0) == [] or all("cannot tell" in line for line in regressions(compared, 0.0))
+    *lines_of_metrics, advice = regressions(compared, 0.0) or [""]
+    assert all("cannot tell" in line for line in lines_of_metrics)
+    assert not lines_of_metrics or "set repeat to 3 or more" in advice
 
 
 def test_a_single_figure_of_one_run_cannot_be_told_from_noise(measured: Any, read: Any) -> None:
@@ -166,6 +168,38 @@ def test_connections_are_the_load_of_a_closed_loop_alone(measured: Any, read: An
             assert "connections: 4 and 9" in compare(base, new, allow_different=False).differences
 
 
+def test_an_open_loops_schedule_is_a_part_of_its_model(measured: Any, read: Any) -> None:
+    documents = {name: measured() for name in ("connection", "clock", "earlier")}
+    for name in ("connection", "clock"):
+        documents[name]["load"]["schedule"] = name
+    del documents["earlier"]["load"]["schedule"]
+    reports = {name: read(f"{name}.json", document) for name, document in documents.items()}
+    with pytest.raises(InputError, match="schedule of the load model: connection and clock"):
+        compare(reports["connection"], reports["clock"], allow_different=False)
+    assert compare(reports["connection"], reports["clock"], allow_different=True).unlike
+    for name in ("connection", "earlier"):
+        assert not compare(reports["earlier"], reports[name], allow_different=False).unlike
+
+
+def test_the_header_of_a_run_that_is_not_valid_has_its_first_reason(measured: Any, read: Any) -> None:
+    bad = measured()
+    bad["verdict"] = {"valid": False, "reasons": ["the cause", "one consequence", "another"], "notes": []}
+    one = {**bad, "verdict": {**bad["verdict"], "reasons": ["the cause"]}}
+    compared = compare(read("bad.json", bad), read("one.json", one), allow_different=False)
+    head = lines(compared)[:2]
+    assert head[0].endswith(", NOT VALID: the cause; 2 more in the report)")
+    assert head[1].endswith(", NOT VALID: the cause)")
+
+
+def test_repeated_runs_are_not_asked_for_where_there_are_some(measured: Any, read: Any) -> None:
+    base, new = read("a.json", measured(repeat=3)), read("b.json", measured(repeat=3, median_ms=30.0, seed=3))
+    failed = regressions(compare(base, new, allow_different=False), 5.0)
+    assert failed and not any("not repeated" in line for line in failed)
+    half = compare(base, read("c.json", measured(median_ms=30.0, seed=3)), allow_different=False)
+    assert regressions(half, 5.0)[-1].startswith("c.json: runs were not repeated")
+    assert regressions(half, 1000.0) == []
+
+
 def test_what_differs_is_listed(measured: Any, read: Any) -> None:
     compared = compare(read("a.json", measured()), read("b.json", measured(has_endpoint=True)), allow_different=False)
     assert "sku: none and Standard_F8s_v2" in compared.differences
@@ -185,8 +219,9 @@ def test_the_gate_does_not_wave_through_what_it_cannot_judge(measured: Any, read
     base, new = measured(has_endpoint=True), measured(has_endpoint=True)
     new["cost"]["core_hour_per_million_requests"] = base["cost"]["core_hour_per_million_requests"] * 1.2
     compared = compare(read("a.json", base), read("b.json", new), allow_different=False)
-    (line,) = regressions(compared, 10.0)
+    line, advice = regressions(compared, 10.0)
     assert "core_hour_per_million_requests" in line and "cannot tell" in line
+    assert advice.startswith("a.json and b.json: runs were not repeated; set repeat to 3 or more")
     assert regressions(compared, 25.0) == []
 
 

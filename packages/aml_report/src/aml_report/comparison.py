@@ -11,7 +11,7 @@ from aml_tool_core import InputError
 from aml_tool_core.report_page.figures import at, number
 
 from aml_report.metrics import Better, Metric, metrics_of
-from aml_report.noise import Judgement, Noise, judge
+from aml_report.noise import Judgement, Noise, judge, runs_of
 from aml_report.reading import Document, Report
 
 # What must be alike for two figures to be about the same thing: where it stands, and its name.
@@ -25,6 +25,7 @@ _MUST_BE_ALIKE = (
     ("/load/timeout_sec", "timeout_sec"),
     ("/tool/engine/name", "engine"),
 )
+_SCHEDULE = ("/load/schedule", "schedule of the load model")
 # What may differ, since it may be what is being compared, and is worth knowing.
 _WORTH_KNOWING = (
     ("/target/scoring_uri", "scoring_uri"),
@@ -42,6 +43,7 @@ _WORTH_KNOWING = (
     ("/tool/engine/version", "engine version"),
 )
 _HASH_SHOWN = 12
+_REPEATS_ADVISED = 3
 
 
 class Direction(Enum):
@@ -100,7 +102,8 @@ class Comparison:
 
 def compare(base: Report, new: Report, *, allow_different: bool) -> Comparison:
     """Compare two reports. Raises InputError where they are not comparable, unless that is allowed."""
-    unlike = _differences(base.document, new.document, (*_MUST_BE_ALIKE, *_closed_loop_rules(base.document)))
+    rules = (*_MUST_BE_ALIKE, *_closed_loop_rules(base.document), *_schedule_rules(base.document, new.document))
+    unlike = _differences(base.document, new.document, rules)
     if unlike and not allow_different:
         raise InputError(
             f"{new.path}: not comparable with {base.path}: {'; '.join(unlike)}; measure both alike, or give "
@@ -122,23 +125,31 @@ def regressions(comparison: Comparison, percent: float) -> list[str]:
     """Return why a comparison does not pass: a run that is not valid, or a metric that is worse by more than `percent`.
 
     A change within the noise passes. One whose noise cannot be told does not: a gate must not wave through what it
-    cannot judge.
+    cannot judge. What would tell is the last line, where a metric's change had no repeated runs to be held against.
     """
     missed = [
         f"{report.name}: not valid, so nothing follows from it: {reason}"
         for report in (comparison.base, comparison.new)
         for reason in report.document["verdict"]["reasons"]
     ]
+    failed = False
     for change in comparison.changes:
         if change.direction is not Direction.WORSE or not _gates(change, comparison):
             continue
         if change.judgement is None or change.judgement.noise is Noise.WITHIN:
             continue
         if change.percent is None or abs(change.percent) > percent:
+            failed = True
             missed.append(
                 f"{comparison.new.name}: {change.metric.key}: {shown(change.base)} -> {shown(change.new)} "
                 f"({shown_change(change)}), more than {percent:g} % worse; noise: {change.judgement}"
             )
+    once = [report.name for report in (comparison.base, comparison.new) if len(runs_of(report.document)) < 2]
+    if failed and once:
+        missed.append(
+            f"{' and '.join(dict.fromkeys(once))}: runs were not repeated; set repeat to {_REPEATS_ADVISED} or more in "
+            "the profiler's configuration, so that noise can be told from change"
+        )
     return missed
 
 
@@ -172,6 +183,12 @@ def _change(metric: Metric, base: Document, new: Document) -> Change:
 def _closed_loop_rules(base: Document) -> tuple[tuple[str, str], ...]:
     # In a closed loop the connections are the load; in an open loop they only have to be enough.
     return (("/load/connections", "connections"),) if base["load"]["model"] == "closed" else ()
+
+
+def _schedule_rules(base: Document, new: Document) -> tuple[tuple[str, str], ...]:
+    # A part of the load model. Earlier reports do not state theirs, and closed loops have none: nothing contradicts.
+    stated = at(base, _SCHEDULE[0]) is not None and at(new, _SCHEDULE[0]) is not None
+    return (_SCHEDULE,) if stated else ()
 
 
 def _differences(base: Document, new: Document, rules: Sequence[tuple[str, str]]) -> list[str]:

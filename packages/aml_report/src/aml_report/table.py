@@ -33,8 +33,14 @@ def lines(comparison: Comparison) -> list[str]:
 def _line(comparison: Comparison, *, base: bool) -> str:
     report = comparison.base if base else comparison.new
     verdict = report.document["verdict"]
-    word = "valid" if verdict["valid"] else f"NOT VALID: {'; '.join(verdict['reasons'])}"
-    return f"{report.name} ({report.document['started_at']}, {word})"
+    return f"{report.name} ({report.document['started_at']}, {_word(verdict['reasons'])})"
+
+
+def _word(reasons: Sequence[str]) -> str:
+    """Return a verdict in a line: the first reason is the cause, and the report has the others."""
+    if not reasons:
+        return "valid"
+    return f"NOT VALID: {reasons[0]}" + (f"; {len(reasons) - 1} more in the report" if len(reasons) > 1 else "")
 
 
 def _aligned(rows: Sequence[Sequence[str]]) -> list[str]:
