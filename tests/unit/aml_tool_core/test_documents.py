@@ -19,16 +19,36 @@ def target(**settings: Any) -> dict[str, Any]:
 @pytest.mark.parametrize(
     ("document", "schema", "says"),
     [
-        (target(identity_access_token=[SECRET]), "deployment_settings", "/identity_access_token: *** is not of type"),
-        (target(scoring_headers=[SECRET]), "deployment_settings", "/scoring_headers: *** is not of type 'object'"),
-        (target(scoring_headers=f"Key {SECRET}"), "deployment_settings", "/scoring_headers: *** is not of type"),
-        (target(scoring_headers={"x-key": f"{SECRET}\n"}), "deployment_settings", "/x-key: *** does not match"),
-        (target(scoring_uri=f"ftp://me:{SECRET}@host"), "deployment_settings", "/scoring_uri: *** does not match"),
+        (
+            target(identity_access_token=[SECRET]),
+            "deployment_settings",
+            "/identity_access_token: the value (not shown) is not of type",
+        ),
+        (
+            target(scoring_headers=[SECRET]),
+            "deployment_settings",
+            "/scoring_headers: the value (not shown) is not of type 'object'",
+        ),
+        (
+            target(scoring_headers=f"Key {SECRET}"),
+            "deployment_settings",
+            "/scoring_headers: the value (not shown) is not of type",
+        ),
+        (
+            target(scoring_headers={"x-key": f"{SECRET}\n"}),
+            "deployment_settings",
+            "/x-key: the value (not shown) does not match",
+        ),
+        (
+            target(scoring_uri=f"ftp://me:{SECRET}@host"),
+            "deployment_settings",
+            "/scoring_uri: the value (not shown) does not match",
+        ),
         ({"version": "1.0", "deployment_settings": [SECRET]}, "deployment_settings", "a list is not of type 'object'"),
         (
             {"version": "1.0", "profiler_config": {"payload": {"data": SECRET}}},
             "wrk_profiler_config",
-            "/profiler_config/payload: *** is not of type 'string'",
+            "/profiler_config/payload: the value (not shown) is not of type 'string'",
         ),
     ],
 )
@@ -48,6 +68,49 @@ def test_keys_that_a_pattern_knows_are_not_called_unknown() -> None:
     document = {"version": "1.0", "profiler_config": {"sla": {"latency_ms_99": 5, "latency_99": 5}}}
     with pytest.raises(InputError, match=r"/sla: unknown key 'latency_99'; the keys here are .*latency_ms"):
         validate(document, "wrk_profiler_config", "file.json")
+
+
+@pytest.mark.parametrize("profiler", ["wrk", "wrk2", "labench"])
+def test_the_keys_that_a_pattern_takes_are_told_by_example(profiler: str) -> None:
+    document = {"version": "1.0", "profiler_config": {"sla": {"p99": 5}}}
+    with pytest.raises(InputError) as refusal:
+        validate(document, f"{profiler}_profiler_config", "file.json")
+    assert str(refusal.value).endswith(
+        "succeeded_per_sec, latency_ms_99, service_time_ms_99 (or another percentile, mean, max)"
+    )
+
+
+@pytest.mark.parametrize(
+    ("document", "schema", "hint"),
+    [
+        (
+            {"version": "1.0", "profiler_config": {"target_rps": 5}},
+            "wrk_profiler_config",
+            "; 'target_rps' is a key of labench_profiler_config, wrk2_profiler_config",
+        ),
+        (
+            {"version": "1.0", "profiler_config": {"clients": 5, "nonsense": 1}},
+            "wrk2_profiler_config",
+            "; 'clients' is a key of labench_profiler_config",
+        ),
+        (target(), "wrk_profiler_config", "; 'deployment_settings' is a key of deployment_settings"),
+        ({"version": "1.0", "profiler_config": {"nonsense": 5}}, "wrk_profiler_config", ", threads, warmup_sec"),
+    ],
+)
+def test_a_key_that_another_schema_knows_at_that_place_is_said_to_be_its(document: Any, schema: str, hint: str) -> None:
+    with pytest.raises(InputError) as refusal:
+        validate(document, schema, "file.json")
+    assert "unknown key" in str(refusal.value)
+    assert str(refusal.value).endswith(hint)
+
+
+def test_a_uri_without_a_scheme_is_told_what_it_lacks() -> None:
+    with pytest.raises(InputError) as refusal:
+        validate(target(scoring_uri=f"{SECRET}.example/score"), "deployment_settings", "file.json")
+    said = str(refusal.value)
+    assert "/scoring_uri: the value (not shown) does not match what it is to be: " in said
+    assert "begin it with http:// or https://" in said
+    assert SECRET not in said and "***" not in said and "^" not in said
 
 
 @pytest.mark.parametrize("text", ["1e999", "-1e999", "[1.0, 2e400]"])

@@ -21,6 +21,7 @@ from aml_tool_core.errors import InputError
 SCHEMA_PACKAGE = "aml_model_optimizer_schemas"
 _SUFFIX = ".schema.json"
 _MAX_SHOWN_CHARS = 200
+_NOT_SHOWN = "the value (not shown)"
 
 
 def read_text(path: Path) -> str:
@@ -111,24 +112,47 @@ def _said(fault: ValidationError, schema: Any) -> str:
     rule: Mapping[str, Any] = fault.schema if isinstance(fault.schema, Mapping) else {}
     if fault.validator == "additionalProperties" and isinstance(fault.instance, dict):
         known, patterns = sorted(rule.get("properties", {})), rule.get("patternProperties", {})
+        # A pattern's title is an example of the keys that it takes; a regular expression tells few people much.
+        shown = (rule_of_key.get("title", pattern) for pattern, rule_of_key in patterns.items())
         unknown = sorted(
             key
             for key in fault.instance
             if key not in known and not any(re.search(pattern, key) for pattern in patterns)
         )
-        return f"unknown key {', '.join(map(repr, unknown))}; the keys here are {', '.join((*known, *patterns))}"
+        said = f"unknown key {', '.join(map(repr, unknown))}; the keys here are {', '.join((*known, *shown))}"
+        return "; ".join((said, *_known_elsewhere(unknown, fault)))
     # jsonschema quotes the whole instance; a payload or a key could be in it.
     said = fault.message.replace(repr(fault.instance), _shown(fault, schema))
     remedy = rule.get("description")
+    if fault.validator == "pattern" and remedy and _is_secret(fault, schema):
+        # Beside what may not be shown, a regular expression is only a riddle.
+        return f"{_shown(fault, schema)} does not match what it is to be: {remedy}"
     if len(said) > _MAX_SHOWN_CHARS:
         said = f"does not satisfy {fault.validator}: {json.dumps(fault.validator_value)[:_MAX_SHOWN_CHARS]}"
     return f"{said} ({remedy})" if remedy and fault.validator not in ("minimum", "maximum", "type") else said
 
 
+def _known_elsewhere(keys: Iterable[str], fault: ValidationError) -> Iterable[str]:
+    """Say of each key which other schemas know it at the same place: the file may be meant for another tool."""
+    *place, _ = fault.absolute_schema_path
+    for key in keys:
+        found = sorted(name for name, schema in schemas().items() if key in _keys_at(schema, place))
+        if found:
+            yield f"{key!r} is a key of {', '.join(found)}"
+
+
+def _keys_at(schema: Any, place: Iterable[str | int]) -> Iterable[str]:
+    for step in place:
+        if not isinstance(schema, Mapping) or step not in schema:
+            return ()
+        schema = schema[step]
+    return schema.get("properties", {}) if isinstance(schema, Mapping) else ()
+
+
 def _shown(fault: ValidationError, schema: Any) -> str:
     """Return how a message may quote the faulty value: a secret not at all, a list or an object not by its content."""
     if _is_secret(fault, schema):
-        return "***"
+        return _NOT_SHOWN
     if fault.instance and isinstance(fault.instance, (dict, list)):
         return "an object" if isinstance(fault.instance, dict) else "a list"
     return repr(fault.instance)

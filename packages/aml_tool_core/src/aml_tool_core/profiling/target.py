@@ -103,7 +103,7 @@ def _checked_uri(uri: str, place: str) -> tuple[str, bytes | None]:
     except ValueError as error:
         raise InputError(f"{place}: not a usable URI: {error}") from None
     if parts.scheme not in _DEFAULT_PORTS or not parts.hostname:
-        raise InputError(f"{place}: not an http or https URI with a host name")
+        raise InputError(f"{place}: not a URI with a host name; begin it with http:// or https://")
     if not uri.isascii() or any(character <= " " or character == "\x7f" for character in uri):
         raise InputError(f"{place}: holds a blank or a non-ASCII character; percent-encode it (a host: punycode)")
     logs.hide(parts.query)
