@@ -5,6 +5,7 @@ from __future__ import annotations
 import copy
 import json
 import os
+import re
 import subprocess
 import sys
 import zipfile
@@ -226,6 +227,28 @@ def test_several_candidates_are_ranked_across_providers(optimize: Optimize, mode
     # And the parameters are what the deployer reads.
     read = optimized_parameters.read(ended.folder / "parameters")
     assert read["execution_provider"][0][0] in BOTH
+
+
+def test_what_olive_prunes_is_told_with_its_reason(optimize: Optimize) -> None:
+    document = onnx_search()
+    del document["passes"]["tuning"]["providers_list"]  # so Olive tries every provider under each accelerator
+    ended = optimize(document)
+    assert ended.code == 0, ended.stderr
+    reasons = [
+        f"Ignore perf tuning for EP {name} since current pass EP is {other}" for name, other in (BOTH, BOTH[::-1])
+    ]
+    (told,) = re.findall(r"\d+ of \d+ combinations were pruned by Olive: .+", ended.stderr)
+    points, pruned = (
+        ended.stderr.count(", tuning: "),
+        [ended.stderr.count(f", tuning: pruned: {one}") for one in reasons],
+    )
+    assert told.startswith(f"{sum(pruned)} of {points} combinations")
+    assert all(f"{count} x {reason}" in told for count, reason in zip(pruned, reasons, strict=True))
+    page = (ended.folder / "outputs" / "optimization.html").read_text(encoding="utf-8")
+    assert told in page
+    assert "latency-avg (ms)" in page and "latency-avg (ms)" in ended.stderr
+    assert "<code>intra_thread_num_list = 1</code>" in page
+    assert re.search(r"tuning: latency-avg [0-9.]+ ms, latency-p90 [0-9.]+ ms", ended.stderr)
 
 
 def test_a_model_without_a_configuration(optimize: Optimize, models: Models, tmp_path: Path) -> None:

@@ -135,6 +135,13 @@ def test_ranking_properties(points: list[tuple[int, int]], count: int) -> None:
         assert one.on_frontier is not beaten
 
 
+def test_latencies_are_in_milliseconds() -> None:
+    sub_types = [{"name": "avg"}, {"name": "p90"}]
+    metrics = [{"name": "speed", "type": "Latency", "sub_types": sub_types}, {"name": "own", "type": "custom"}]
+    document = {"evaluators": {"used": {"metrics": metrics}}, "engine": {"evaluator": "used"}}
+    assert footprints.units(document) == {"speed-avg": "ms", "speed-p90": "ms"}
+
+
 def test_goals_come_from_the_evaluators_in_use() -> None:
     def evaluator(value: float) -> dict[str, Any]:
         goal = {"type": "threshold", "value": value}

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import hashlib
 import json
 import zipfile
@@ -17,6 +18,8 @@ from aml_tool_core import ToolError, optimized_parameters
 from aml_tool_core.documents import validate
 
 ACCELERATORS = {"cpu-cpu": "CPUExecutionProvider", "cpu-openvino": "OpenVINOExecutionProvider"}
+
+MS = {"latency": "ms"}
 
 
 def measured(accuracy: float, latency: float) -> dict[str, Any]:
@@ -223,10 +226,14 @@ def test_a_chart_of_metrics_that_are_only_reported(found: Found) -> None:
 
 
 def test_the_page_tells_of_candidates_settings_and_times(found: Found) -> None:
-    context = search_page.context(found, judge(found), best_first(found), {"latency": Goal("threshold", 4.5)}, {})
+    context = search_page.context(found, judge(found), best_first(found), {"latency": Goal("threshold", 4.5)}, {}, MS)
     first = context["rows"][0]
     assert (first["rank"], first["accelerator"], first["is_packaged"]) == (1, "cpu-openvino", True)
-    assert first["values"][1] == "3 (3.33 times better than the input model)"
+    assert first["values"][1] == "3 (3.33 times faster than the input model)"
+    assert [one["unit"] for one in context["metrics"]] == ["", "ms"]
+    assert [row["settings"] for row in context["rows"][:2]] == [
+        ["intra_thread_num_list = 1"], ["intra_thread_num_list = 2"],
+    ]  # fmt: skip
     assert {(one["what"], one["value"], one["values"][1]) for one in context["settings"]} == {
         ("accelerator", "cpu-cpu", "4 / 4.5"),
         ("accelerator", "cpu-openvino", "3 / 4.5"),
@@ -245,13 +252,15 @@ def test_the_page_tells_of_candidates_settings_and_times(found: Found) -> None:
 def test_the_page_says_worse_where_it_is(tmp_path: Path) -> None:
     alone = {"cpu-cpu": footprint(tmp_path / "cache", "cpu-cpu", [20.0])}
     slow = Found(("cpu-cpu",), alone, {}, 1.0)
-    (row,) = search_page.context(slow, judge(slow), [], {}, {})["rows"]
+    (row,) = search_page.context(slow, judge(slow), [], {}, {}, MS)["rows"]
+    assert row["values"][1] == "20 (2 times slower than the input model)"
+    (row,) = search_page.context(slow, judge(slow), [], {}, {}, {})["rows"]
     assert row["values"][1] == "20 (2 times worse than the input model)"
 
 
 def test_the_page_tells_the_nearest_miss(found: Found) -> None:
     goals = {"latency": Goal("threshold", 1.0)}
-    context = search_page.context(found, judge(found, goals), [], goals, {"cpu-cpu": "goal not met"})
+    context = search_page.context(found, judge(found, goals), [], goals, {"cpu-cpu": "goal not met"}, MS)
     assert context["nearest"] == "cpu-openvino tuned0: latency 3, needed ≤ 1"
     assert context["reasons"] == ["cpu-cpu: goal not met"]
     assert not any(row["is_packaged"] for row in context["rows"])
@@ -259,8 +268,33 @@ def test_the_page_tells_the_nearest_miss(found: Found) -> None:
 
 def test_the_table(tmp_path: Path, found: Found) -> None:
     packaged = publish.artifacts(tmp_path / "o", found.footprints, judge(found), best_first(found), None)
-    header, first, second = summary.table(packaged, found.footprints, {"latency": Goal("percent-min-improvement", 20)})
-    assert header.split() == ["rank", "candidate", "accuracy", "latency"]
+    header, first, second = summary.table(
+        packaged, found.footprints, {"latency": Goal("percent-min-improvement", 20)}, MS
+    )
+    assert header.split() == ["rank", "candidate", "accuracy", "latency", "(ms)"]
     assert first.startswith("1     cpu-openvino_BestCandidateModel_1")
     assert first.endswith("0.98 (input 0.98)  3 (input 10, goal ≤ 8)")
     assert second.startswith("2")
+
+
+def test_what_olive_pruned_is_one_line(found: Found) -> None:
+    assert summary.pruned(found) == ""
+    reasons = {"a": 1, "io_bind needs a GPU": 30, "b": 2, "c": 1, "d": 1}
+    told = summary.pruned(dataclasses.replace(found, tried=64, pruned=reasons))
+    assert told == (
+        "35 of 64 combinations were pruned by Olive: 30 x io_bind needs a GPU; 2 x b; 1 x a; and 2 more reasons"
+    )
+
+
+def test_candidates_of_other_passes_tell_them(tmp_path: Path, found: Found) -> None:
+    cpu = found.footprints["cpu-cpu"]
+    quantized = dataclasses.replace(
+        cpu.nodes["tuned1"], model_id="quantized", parent_id="input", pass_type="onnxquantization", pass_config={"a": 1}
+    )
+    alone = {"cpu-cpu": dataclasses.replace(cpu, nodes={**cpu.nodes, "quantized": quantized})}
+    judged = {"cpu-cpu": footprints.candidates(alone["cpu-cpu"], {})}
+    assert search_page.searched_settings(alone, judged) == {
+        ("cpu-cpu", "tuned0"): ["onnxconversion + ortsessionparamstuning", "intra_thread_num_list = 1"],
+        ("cpu-cpu", "tuned1"): ["onnxconversion + ortsessionparamstuning", "intra_thread_num_list = 2"],
+        ("cpu-cpu", "quantized"): ["onnxquantization"],
+    }

@@ -68,8 +68,10 @@ def run(job: Job) -> None:
         for_olive = forced.for_olive(resolved, str(work / "olive"), str(cache), workflow, is_relative=is_relative)
         try:
             found = search.run(for_olive, prepared.source, work, code, cache)
+            if pruned := summary.pruned(found):
+                log.info("%s", pruned)
             packaged = _publish(job, found, resolved, cache)
-            for line in summary.table(packaged, found.footprints, goals):
+            for line in summary.table(packaged, found.footprints, goals, footprints.units(resolved)):
                 log.info("%s", line)
         finally:
             _keep_log(work / "olive.log", job.outputs / "olive.log")
@@ -105,7 +107,7 @@ def _publish(job: Job, found: Found, resolved: Mapping[str, Any], cache: Path) -
         name: _why_empty(name, found, judged.get(name, ())) for name in found.accelerators if not chosen.get(name)
     }
     with outputs.atomic_file(job.outputs / "optimization.html") as page:
-        search_page.write(page, found, judged, best_first, goals, reasons)
+        search_page.write(page, found, judged, best_first, goals, reasons, footprints.units(resolved))
     if not best_first:
         said = "; ".join(f"{name}: {reason}" for name, reason in reasons.items()) or _last_failure(found, "")
         raise ToolError(f"no output model: {said}; see optimization.html and olive.log in {job.outputs}")

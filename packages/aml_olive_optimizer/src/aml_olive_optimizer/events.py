@@ -10,7 +10,7 @@ from typing import Any, TextIO
 #   points       accelerator, count   how many points the search will try for it
 #   step         accelerator, number, point   a search point begins
 #   pass         name, type   a pass begins
-#   measured     number, metrics, pruned   a search point is done
+#   measured     number, metrics, pruned, reason   a search point is done; why it was pruned, "" where not known
 #   warning      text         Olive's own warning
 #   failure      text         a pass, an evaluation or an accelerator failed, and why
 #   refused      text         the environment or the configuration cannot be used

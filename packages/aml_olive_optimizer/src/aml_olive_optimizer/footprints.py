@@ -156,6 +156,17 @@ def goals(configuration: Mapping[str, Any]) -> dict[str, Goal]:
     return found
 
 
+def units(configuration: Mapping[str, Any]) -> dict[str, str]:
+    """Return the units of the metrics that have one, by `<metric>-<sub type>`: Olive gives latencies in ms."""
+    return {
+        f"{metric['name']}-{sub_type['name']}": "ms"
+        for evaluator in used_evaluators(configuration)
+        for metric in evaluator.get("metrics", [])
+        if str(metric.get("type", "")).lower() == "latency"
+        for sub_type in metric.get("sub_types", [])
+    }
+
+
 def used_evaluators(configuration: Mapping[str, Any]) -> list[Mapping[str, Any]]:
     """Return the evaluators that the engine or a pass names."""
     engine = configuration.get("engine") or {}

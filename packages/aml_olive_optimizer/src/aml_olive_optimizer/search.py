@@ -30,10 +30,13 @@ class Found:
     footprints: Mapping[str, Footprint]  # by accelerator; those that were begun
     failures: Mapping[str, tuple[str, ...]]  # by accelerator; "" for what belongs to none
     duration_sec: float
+    tried: int = 0  # points of the search
+    pruned: Mapping[str, int] = field(default_factory=dict)  # points of them that Olive did not measure, by reason
 
 
 @dataclass
 class _Progress:
+    units: Mapping[str, str]
     accelerators: tuple[str, ...] = ()
     current: str = ""
     points: dict[str, int] = field(default_factory=dict)
@@ -41,6 +44,8 @@ class _Progress:
     passes: list[str] = field(default_factory=list)
     failures: dict[str, list[str]] = field(default_factory=dict)
     told: set[str] = field(default_factory=set)
+    tried: int = 0
+    pruned: dict[str, int] = field(default_factory=dict)
     refused: str | None = None
     done: bool = False
 
@@ -54,6 +59,7 @@ class _Progress:
             self.points[event["accelerator"]] = int(event["count"])
         elif kind == "step":
             self.current, self.number, self.passes = event["accelerator"], int(event["number"]), []
+            self.tried += 1
         elif kind == "pass":
             self.passes.append(event["name"])
         elif kind == "measured":
@@ -75,9 +81,16 @@ class _Progress:
             log.warning("Olive: %s", text)
 
     def _measured(self, event: events.Event) -> None:
-        result = "failed or not applicable" if event["pruned"] else "not evaluated"
-        if event["metrics"]:
-            result = ", ".join(f"{name} {value:.6g}" for name, value in event["metrics"].items())
+        result = "not evaluated"
+        if event["pruned"]:
+            reason = event["reason"] or "no reason given"
+            self.pruned[reason] = self.pruned.get(reason, 0) + 1
+            result = f"pruned: {reason}"
+        elif event["metrics"]:
+            result = ", ".join(
+                " ".join(filter(None, (name, f"{value:.6g}", self.units.get(name))))
+                for name, value in event["metrics"].items()
+            )
         log.info("%s, %s, %s: %s", self._position(), self.current, " + ".join(self.passes), result)
 
     def _position(self) -> str:
@@ -100,7 +113,7 @@ def run(configuration: Mapping[str, Any], source: str, folder: Path, code: Path 
     temporary.mkdir()
     variables = environment.worker_environment(os.environ, code=code, temporary=temporary, cache=cache)
     command = [sys.executable, "-m", "aml_olive_optimizer.worker", str(folder)]
-    progress = _Progress()
+    progress = _Progress(footprints.units(configuration))
     started = time.monotonic()
     with (
         (folder / "olive.log").open("wb") as noise,
@@ -121,6 +134,8 @@ def run(configuration: Mapping[str, Any], source: str, folder: Path, code: Path 
         _read(folder / "footprints"),
         {name: tuple(texts) for name, texts in progress.failures.items()},
         time.monotonic() - started,
+        progress.tried,
+        progress.pruned,
     )
 
 

@@ -9,11 +9,12 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from aml_olive_optimizer import onnx_files
+from aml_olive_optimizer import onnx_files, summary
 from aml_olive_optimizer.footprints import Candidate, Footprint, Goal, Measurement, nearest_miss, ranked
 from aml_olive_optimizer.search import Found
 
 MEGABYTE = 1e6
+_NO_CHOICES = ("providers_list", "data_config")  # they follow from the accelerator and the metric
 
 
 @dataclass(frozen=True)
@@ -66,11 +67,7 @@ def settings(footprints: Mapping[str, Footprint], judged: Mapping[str, Sequence[
     groups: dict[tuple[str, str], dict[str, list[Candidate]]] = {}
     for accelerator, candidates in judged.items():
         for candidate in candidates:
-            chosen = {("accelerator", ""): accelerator}
-            for node in footprints[accelerator].chain(candidate.node.model_id):
-                if node.pass_type is not None:
-                    for key, value in (node.pass_config or {}).items():
-                        chosen[node.pass_type, key] = json.dumps(value, sort_keys=True, default=str)
+            chosen = {("accelerator", ""): accelerator, **_values(footprints[accelerator], candidate)}
             for place, value in chosen.items():
                 groups.setdefault(place, {}).setdefault(value, []).append(candidate)
     return [
@@ -83,9 +80,33 @@ def settings(footprints: Mapping[str, Footprint], judged: Mapping[str, Sequence[
             _over(members, statistics.median, statistics.median),
         )
         for place, values in groups.items()
-        if len(values) > 1 and place[1] not in ("providers_list", "data_config")
+        if len(values) > 1 and place[1] not in _NO_CHOICES
         for value, members in values.items()
     ]
+
+
+def searched_settings(
+    footprints: Mapping[str, Footprint], judged: Mapping[str, Sequence[Candidate]]
+) -> dict[tuple[str, str], list[str]]:
+    """Return what tells each candidate from the others: `setting = value`, and its passes where these differ."""
+    everyone = [candidate for candidates in judged.values() for candidate in candidates]
+    values = {_key(one): _values(footprints[one.accelerator], one) for one in everyone}
+    passes = {_key(one): _passes(footprints[one.accelerator], one) for one in everyone}
+    tried: dict[tuple[str, str], set[str]] = {}
+    for chosen in values.values():
+        for place, value in chosen.items():
+            tried.setdefault(place, set()).add(value)
+    differ = [place for place, some in tried.items() if len(some) > 1 and place[1] not in _NO_CHOICES]
+    names = {
+        place: place[1] if [key for _, key in differ].count(place[1]) == 1 else " ".join(place) for place in differ
+    }
+    shown = {
+        key: [f"{names[place]} = {_plain(chosen[place])}" for place in differ if place in chosen]
+        for key, chosen in values.items()
+    }
+    if len(set(passes.values())) > 1:
+        return {key: [" + ".join(passes[key]), *lines] for key, lines in shown.items()}
+    return shown
 
 
 def write(
@@ -95,6 +116,7 @@ def write(
     packaged: Sequence[Candidate],
     goals: Mapping[str, Goal],
     reasons: Mapping[str, str],
+    units: Mapping[str, str],
 ) -> None:
     """Write the page."""
     from jinja2 import Environment, PackageLoader, StrictUndefined
@@ -107,7 +129,7 @@ def write(
         lstrip_blocks=True,
     )
     page = environment.get_template("optimization.html.j2")
-    path.write_text(page.render(**context(found, judged, packaged, goals, reasons)) + "\n", encoding="utf-8")
+    path.write_text(page.render(**context(found, judged, packaged, goals, reasons, units)) + "\n", encoding="utf-8")
 
 
 def context(
@@ -116,14 +138,20 @@ def context(
     packaged: Sequence[Candidate],
     goals: Mapping[str, Goal],
     reasons: Mapping[str, str],
+    units: Mapping[str, str],
 ) -> dict[str, Any]:
     """Return what the template shows: texts and numbers in words, nothing left to work out."""
     names = _metric_names(found, judged)
     shown = rows(judged, packaged)
+    searched = searched_settings(found.footprints, judged)
     baselines = {name: footprint.input_metrics for name, footprint in found.footprints.items()}
     return {
         "metrics": [
-            {"name": name, "goal": f"{goals[name].kind} {goals[name].value:g}" if name in goals else ""}
+            {
+                "name": name,
+                "unit": units.get(name, ""),
+                "goal": f"{goals[name].kind} {goals[name].value:g}" if name in goals else "",
+            }
             for name in names
         ],
         "baselines": [
@@ -137,9 +165,14 @@ def context(
                 "accelerator": row.candidate.accelerator,
                 "model_id": row.candidate.node.model_id,
                 "values": [
-                    _against(row.candidate.node.metrics.get(name), baselines[row.candidate.accelerator].get(name))
+                    _against(
+                        row.candidate.node.metrics.get(name),
+                        baselines[row.candidate.accelerator].get(name),
+                        is_time=name in units,
+                    )
                     for name in names
                 ],
+                "settings": searched[_key(row.candidate)],
                 "size": "" if row.size_bytes is None else f"{row.size_bytes / MEGABYTE:.3g} MB",
                 "misses": "; ".join(map(str, row.candidate.misses)),
                 "on_frontier": row.on_frontier,
@@ -150,18 +183,38 @@ def context(
         "settings": [
             {
                 "what": " ".join(filter(None, (setting.pass_type, setting.setting))),
-                "value": setting.value.strip('"'),
+                "value": _plain(setting.value),
                 "count": setting.count,
                 "values": [_both(setting.best.get(name), setting.median.get(name)) for name in names],
             }
             for setting in settings(found.footprints, judged)
         ],
         "times": _times(found),
+        "pruned": summary.pruned(found),
         "total_sec": f"{found.duration_sec:.1f}",
         "reasons": [f"{name}: {reason}" for name, reason in reasons.items()],
         "nearest": _nearest(judged) if not packaged else "",
         "failures": sorted({text for texts in found.failures.values() for text in texts}),
     }
+
+
+def _values(footprint: Footprint, candidate: Candidate) -> dict[tuple[str, str], str]:
+    """Return the value of every setting, by pass and name, with which a candidate was made."""
+    return {
+        (node.pass_type, key): json.dumps(value, sort_keys=True, default=str)
+        for node in footprint.chain(candidate.node.model_id)
+        if node.pass_type is not None
+        for key, value in (node.pass_config or {}).items()
+    }
+
+
+def _passes(footprint: Footprint, candidate: Candidate) -> tuple[str, ...]:
+    made = [node.pass_type for node in footprint.chain(candidate.node.model_id) if node.pass_type is not None]
+    return tuple(reversed(made))
+
+
+def _plain(value: str) -> str:
+    return value.strip('"')
 
 
 def _metric_names(found: Found, judged: Mapping[str, Sequence[Candidate]]) -> list[str]:
@@ -198,13 +251,14 @@ def _value(measured: Measurement | None) -> str:
     return "" if measured is None else f"{measured.value:.5g}"
 
 
-def _against(measured: Measurement | None, baseline: Measurement | None) -> str:
+def _against(measured: Measurement | None, baseline: Measurement | None, *, is_time: bool) -> str:
     if measured is None or baseline is None or not baseline.value:
         return _value(measured)
     if not measured.higher_is_better and measured.value:
         better = baseline.value >= measured.value
         times = baseline.value / measured.value if better else measured.value / baseline.value
-        return f"{measured.value:.5g} ({times:.3g} times {'better' if better else 'worse'} than the input model)"
+        words = ("faster", "slower") if is_time else ("better", "worse")
+        return f"{measured.value:.5g} ({times:.3g} times {words[0] if better else words[1]} than the input model)"
     return f"{measured.value:.5g} ({measured.value - baseline.value:+.3g})"
 
 

@@ -27,6 +27,7 @@ NEEDED = ("psutil", "olive", "onnxruntime", "torch")
 FAILURES = ("failed", "FAILED", "Failed")
 # The tool says these itself, with the reason.
 _SAID_BY_US = ("There is no expected candidates", "There is no pareto frontier", "No output model", "was pruned")
+_INVALID = "Invalid config, pruned"
 
 
 def main(folder: Path) -> int:
@@ -43,8 +44,9 @@ def main(folder: Path) -> int:
 
 def _search(folder: Path, configuration: dict[str, Any], channel: Channel) -> int:
     repairs.apply()
-    _watch_log(channel)
-    _watch_engine(folder / "footprints", channel)
+    log = _LogEvents(channel)
+    logging.getLogger("olive").addHandler(log)
+    _watch_engine(folder / "footprints", channel, log)
     _forget_failures(Path(os.environ["AML_OLIVE_OPTIMIZER_CACHE"]))
 
     from olive.workflows import run
@@ -96,8 +98,8 @@ def _unregistered(configuration: dict[str, Any], name: str) -> str:
     if not places:
         return f"Olive does not take it: it looked for {name!r} in vain"
     return (
-        f"{', '.join(places)}: Olive 0.9.3 knows no {name!r}: correct the name, or register it in the data configuration's "
-        "user_script (Registry.register_dataset(), register_pre_process(), ...)"
+        f"{', '.join(places)}: Olive 0.9.3 knows no {name!r}: correct the name, or register it in the data "
+        "configuration's user_script (Registry.register_dataset(), register_pre_process(), ...)"
     )
 
 
@@ -150,31 +152,37 @@ def _forget_failures(cache: Path) -> None:
 
 
 class _LogEvents(logging.Handler):
-    """Send Olive's warnings and failures as events."""
+    """Send Olive's warnings and failures as events, and keep why it pruned the point that it is at."""
 
     def __init__(self, channel: Channel) -> None:
-        super().__init__(logging.WARNING)
+        super().__init__(logging.INFO)
         self._channel = channel
+        self._said_by_pass = ""
+        self.pruned_because = ""
 
     def emit(self, record: logging.LogRecord) -> None:
         text = record.getMessage()
+        if _INVALID in text:  # the engine's own words; why, the pass has said just before, mostly as a mere information
+            self.pruned_because = self._said_by_pass or "a pass does not take them together"
+            return
+        self._said_by_pass = text.removeprefix("[Ignored] ") if record.name.startswith("olive.passes.") else ""
+        if record.levelno < logging.WARNING:
+            return
         if any(mark in text for mark in _SAID_BY_US):
             return
         if record.exc_info and record.exc_info[1] is not None:
             # "Step 3 search point SearchPoint(...) ... FAILED": the step is told of by itself
             what = "evaluation failed" if text.startswith("Step ") else text.rstrip(". ")
-            self._channel.send("failure", text=f"{what}: {_said(record.exc_info[1])}")
+            self.pruned_because = f"{what}: {_said(record.exc_info[1])}"
+            self._channel.send("failure", text=self.pruned_because)
         elif any(mark in text for mark in FAILURES):
+            self.pruned_because = text
             self._channel.send("failure", text=text)
         else:
             self._channel.send("warning", text=text)
 
 
-def _watch_log(channel: Channel) -> None:
-    logging.getLogger("olive").addHandler(_LogEvents(channel))
-
-
-def _watch_engine(footprints: Path, channel: Channel) -> None:
+def _watch_engine(footprints: Path, channel: Channel, log: _LogEvents) -> None:
     from olive.engine.engine import Engine
     from olive.search.search_strategy import SearchStrategy
 
@@ -198,10 +206,12 @@ def _watch_engine(footprints: Path, channel: Channel) -> None:
     def run_passes(original: Callable[..., Any], self: Any, *arguments: Any) -> Any:
         nonlocal number
         number += 1
+        log.pruned_because = ""
         channel.send("step", accelerator=accelerator, number=number)
         pruned, signal, model_ids = original(self, *arguments)
         metrics = {name: result["value"] for name, result in signal.to_json().items()} if signal is not None else {}
-        channel.send("measured", number=number, metrics=metrics, pruned=pruned)
+        reason = log.pruned_because if pruned else ""
+        channel.send("measured", number=number, metrics=metrics, pruned=pruned, reason=reason)
         return pruned, signal, model_ids
 
     def run_pass(original: Callable[..., Any], self: Any, name: str, *arguments: Any) -> Any:
