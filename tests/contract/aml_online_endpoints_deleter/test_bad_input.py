@@ -106,7 +106,9 @@ def test_unreachable_azure(tmp_path: Path) -> None:
     config = write(tmp_path, SETTINGS)
     environment = {"ARM_CLOUD_METADATA_URL": "https://127.0.0.1:9/metadata"}
     result = deleter(tmp_path, "--config_path", config, "--delete_endpoint", "True", environment=environment)
-    assert_one_line(result, 1, "cannot be read: [Errno 111] Connection refused; it is on this machine: is the local control plane running?")
+    assert_one_line(
+        result, 1, "cannot be read: [Errno 111] Connection refused; it is on this machine: is the local control plane"
+    )
 
 
 @pytest.mark.parametrize("flag", [[], ["--dry_run"]])
