@@ -17,6 +17,7 @@ from aml_tool_core.report_page import render_report
 from aml_tool_core.report_page.curve import by_percentile, decoded, percent_label, percent_ticks
 from aml_tool_core.report_page.figures import at, escaped, figure, flattened, number
 from aml_tool_core.report_page.scales import linear_ticks, log_ticks, time_label, time_ticks
+from aml_tool_core.report_page.time_charts import resource_usage, timeline
 from aml_tool_core.report_page.timeline import seconds_between, thinned
 from hypothesis import given
 from hypothesis import strategies as st
@@ -229,3 +230,53 @@ def test_errors_that_the_timeline_does_not_place_are_not_hidden(measured: Any) -
     for second in document["result"]["timeline"]:
         second["errors"] = 0
     assert "Of 520 requests that went wrong, the timeline has 0" in render_report(document)
+
+
+def with_minutes(document: dict[str, Any], *minutes: str) -> dict[str, Any]:
+    """Give a report, which began at 09:26:53.589, the samples of some minutes."""
+    for metric in document["resource_usage"].values():
+        metric["series"] = [
+            {"time": f"2026-03-14T{minute}:00Z", "average": 50.0, "maximum": 60.0, "minimum": 40.0}
+            for minute in minutes
+        ]
+    return document
+
+
+def places(document: dict[str, Any]) -> list[float]:
+    """Return where on the time axis the samples of a report are drawn; the axis is that of the timeline."""
+    ends = {drawing.chart.x_end for part in (timeline, resource_usage) for drawing in part(document).drawings}
+    assert len(ends) == 1
+    drawing = resource_usage(document).drawings[0]
+    return [pytest.approx(x, abs=0.01) for x, _ in drawing.chart.series[0].points]
+
+
+def test_the_minutes_that_a_short_run_touches_are_drawn_within_it(measured: Any) -> None:
+    document = with_minutes(measured(duration_sec=30, has_usage=True), "09:26", "09:27")
+    document["resource_usage_whole_minutes"] = False
+    section = resource_usage(document)
+    assert section.drawings[0].chart.x_end == 30
+    assert places(document) == [6.411 / 2, (6.411 + 30) / 2]
+    assert "Of its 2 minutes, 2 reach beyond the run" in section.intro
+    assert section.tables[0].caption == "Over the minutes that the run touches"
+    rows = section.drawings[0].table.rows
+    assert [row[0] for row in rows] == ["09:26", "09:27"]
+
+
+def test_whole_minutes_are_drawn_in_their_middle(measured: Any) -> None:
+    document = with_minutes(measured(duration_sec=180, has_usage=True), "09:27", "09:28")
+    assert places(document) == [36.411, 96.411]
+    assert "reach beyond" not in resource_usage(document).intro
+
+
+def test_a_minute_of_the_warm_up_is_not_on_the_axis(measured: Any) -> None:
+    document = with_minutes(measured(duration_sec=60, has_usage=True), "09:27", "09:28")
+    document["load"]["warmup_sec"] = 70  # up to 09:28:03.589
+    assert places(document) == [(60 - 3.589) / 2]
+    assert "Of its 2 minutes, 2 reach beyond the run" in resource_usage(document).intro
+
+
+def test_minutes_of_repeated_runs_are_drawn_where_their_run_is(measured: Any) -> None:
+    document = with_minutes(measured(duration_sec=60, repeat=3, has_usage=True), "09:27", "09:29")
+    document["load"]["warmup_sec"] = 20
+    # Behind the first warm-up 09:27:13.6, behind the second 09:28:33.6, behind the third 09:29:53.6.
+    assert places(document) == [46.411 / 2, (60 + 26.411 + 126.411) / 2]

@@ -9,13 +9,14 @@ from aml_tool_core.report_page.blocks import Cell, Drawing, Section, Table
 from aml_tool_core.report_page.charts import Axis, Chart, Point, Series
 from aml_tool_core.report_page.figures import at, escaped, figure, number
 from aml_tool_core.report_page.scales import linear_ticks, log_ticks, time_label, time_ticks
-from aml_tool_core.report_page.timeline import Moment, seconds_between, thinned
+from aml_tool_core.report_page.timeline import Moment, seconds_between, thinned, utc
 
 Document = Mapping[str, Any]
 
 _LOG_FROM_RATIO = 12.0
 _UNITS = {"Percent": "%", "Joules": "J", "Bytes": "bytes"}
-_HALF_MINUTE_SEC = 30.0
+_MINUTE_SEC = 60.0
+_ROUNDING_SEC = 1.0  # of a run's end: it lasts a little longer than its seconds
 _ACRONYMS = {"cpu", "gpu"}
 
 
@@ -65,8 +66,18 @@ def resource_usage(report: Document) -> Section:
             figure(report, f"/resource_usage/{escaped(name)}/{key}", unit) for key in ("average", "maximum", "minimum")
         )
         rows.append([metric_words(name), *(entry or "none" for entry in entries)])
-    table = Table("Over the whole run", ("Metric", "Average", "Largest", "Smallest"), rows)
+    whole = report.get("resource_usage_whole_minutes", True)
+    table = Table(
+        "Over the whole run" if whole else "Over the minutes that the run touches",
+        ("Metric", "Average", "Largest", "Smallest"),
+        rows,
+    )
     intro = "From Azure Monitor, by the minute, of the deployment's instances together."
+    times = {sample["time"] for metric in metrics.values() for sample in metric["series"]}
+    reaching = sum(_reaches_beyond(report, time, end_sec) for time in times)
+    if reaching:
+        intro += f" Of its {len(times)} minutes, {reaching} reach beyond the run: they are drawn in the middle of what "
+        intro += "they share with it, if anything, and hold what else happened in them."
     return Section("resources", "Resource usage", intro=intro, drawings=drawings, tables=[table], absent=reasons)
 
 
@@ -129,14 +140,15 @@ def _errors(moments: Sequence[Moment], end_sec: float) -> Drawing:
 
 def _usage(report: Document, index: int, unit: str, names: Sequence[str], end_sec: float) -> list[Drawing]:
     series = []
-    rows: dict[float, dict[str, str]] = {}
+    rows: dict[str, dict[str, str]] = {}
     for style, name in enumerate(names):
         points: list[Point] = []
         for sample in report["resource_usage"][name]["series"]:
-            # A minute's sample is drawn in its middle.
-            t_sec = seconds_between(report["started_at"], sample["time"]) + _HALF_MINUTE_SEC
-            points.append((t_sec, sample["average"]))
-            rows.setdefault(t_sec - _HALF_MINUTE_SEC, {})[name] = number(sample["average"])
+            # A minute's sample is drawn in the middle of what of it is within the run.
+            first_sec, last_sec = _shared(report, sample["time"], end_sec)
+            if first_sec < last_sec:
+                points.append(((first_sec + last_sec) / 2, sample["average"]))
+            rows.setdefault(sample["time"], {})[name] = number(sample["average"])
         series.append(Series(metric_words(name), points, style % 6, dots=len(points) < 8))
     values = [y for one in series for _, y in one.points if y is not None]
     if not values:
@@ -158,9 +170,9 @@ def _usage(report: Document, index: int, unit: str, names: Sequence[str], end_se
         end_sec,
     )
     table_rows: list[list[Cell]] = [
-        [time_label(t_sec), *(by_name.get(name, "none") for name in names)] for t_sec, by_name in sorted(rows.items())
+        [f"{utc(time):%H:%M}", *(by_name.get(name, "none") for name in names)] for time, by_name in sorted(rows.items())
     ]
-    return [Drawing(chart, Table(f"Resource usage, {shown}", ("Minute from", *map(metric_words, names)), table_rows))]
+    return [Drawing(chart, Table(f"Resource usage, {shown}", ("Minute, UTC", *map(metric_words, names)), table_rows))]
 
 
 def _over_time(
@@ -180,13 +192,35 @@ def _over_time(
 
 
 def _end_sec(report: Document) -> float:
-    """Return where the common time axis ends: behind the last second and the last minute that have a sample."""
+    """Return where the common time axis ends: with the run, whatever was sampled around it."""
     seconds = at(report, "/result/timeline") or []
     ends: list[float] = [one["t_sec"] + 1.0 for one in seconds[-1:]]
-    for metric in (report.get("resource_usage") or {}).values():
-        ends += [seconds_between(report["started_at"], one["time"]) + 60.0 for one in metric["series"][-1:]]
     duration_sec: float = report["load"]["duration_sec"]
-    return max([*ends, duration_sec])
+    return max([*ends, duration_sec * _run_count(report)])
+
+
+def _run_count(report: Document) -> int:
+    return max(1, len(at(report, "/result/repeats") or ()))
+
+
+def _shared(report: Document, minute: str, end_sec: float) -> tuple[float, float]:
+    """Return where on the time axis the part of a minute begins and ends that is within the run; alike if none is."""
+    start_sec = seconds_between(report["started_at"], minute)
+    first_sec, last_sec = (_on_axis(report, at_sec) for at_sec in (start_sec, start_sec + _MINUTE_SEC))
+    return min(first_sec, end_sec), min(last_sec, end_sec)
+
+
+def _on_axis(report: Document, at_sec: float) -> float:
+    """Return where seconds since the load began are on the axis, on which the runs stand without their warm-ups."""
+    warmup_sec, duration_sec = report["load"]["warmup_sec"], report["load"]["duration_sec"]
+    run = min(max(0, int(at_sec // (warmup_sec + duration_sec))), _run_count(report) - 1)
+    in_run_sec = at_sec - run * (warmup_sec + duration_sec)
+    return float(run * duration_sec + max(0.0, in_run_sec - warmup_sec))
+
+
+def _reaches_beyond(report: Document, minute: str, end_sec: float) -> bool:
+    first_sec, last_sec = _shared(report, minute, end_sec)
+    return last_sec - first_sec < _MINUTE_SEC - _ROUNDING_SEC
 
 
 def metric_words(name: str) -> str:
