@@ -87,7 +87,7 @@ def assert_one_line(result: subprocess.CompletedProcess[str], code: int, says: s
         ({"model_folder_path": ""}, "--model_folder_path: the path is empty"),
         ({"model_folder_path": None}, "the placeholder <% MODEL_FOLDER_PATH %> needs the flag --model_folder_path"),
         ({"optimized_parameters_path": "nowhere.json"}, "--optimized_parameters_path: nowhere.json: no such file"),
-        ({"optimized_parameters_path": "model"}, "model: no optimized_parameters.json here"),
+        ({"optimized_parameters_path": "model"}, "model: holds neither optimized_parameters.json nor"),
         ({"timeout_sec": "soon"}, "--timeout_sec: 'soon' is not a number of seconds"),
         ({"timeout_sec": "-1"}, "--timeout_sec: '-1' is not a number of seconds"),
         ({"model_path": "model"}, "unrecognized arguments: --model_path model"),
