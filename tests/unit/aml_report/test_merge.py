@@ -209,3 +209,15 @@ def test_minutes_that_are_only_touched_do_not_stand_for_whole_ones(measured: Any
     assert again["sla"] == {
         "met": False, "criteria": [{"metric": "cpu_percent_max", "limit": 100, "value": None, "met": False}],
     }  # fmt: skip
+
+
+def test_the_whole_keeps_the_schedule_of_its_parts(measured: Any, read: Any) -> None:
+    parts = halves_of(measured(median_ms=90.0))
+    for part in parts:
+        part["load"] |= {"schedule": "clock", "connections": 1}
+        for key in ("requests_per_sec", "succeeded_per_sec"):
+            part["result"][key] /= 2
+        part["result"]["requests"]["completed"] //= 2
+    whole = merged(read, parts)
+    assert whole["load"]["schedule"] == "clock"
+    assert whole["verdict"]["reasons"][0].startswith("2 clients carry at most ")
