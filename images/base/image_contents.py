@@ -19,7 +19,7 @@ def main() -> int:
         module = tool.name.replace("-", "_")
         print(f"{tool.name} {tool.version}: {tool.metadata['Summary']}\n")
         print("Call it with your files mounted; what it writes appears in ./outputs:\n")
-        print(f'  docker run --rm --user "$(id -u):$(id -g)" --volume "$PWD:/work" IMAGE python -m {module} FLAGS...\n')
+        print(f'  docker run --rm --user "$(id -u):$(id -g)" --volume "$PWD:/job" IMAGE python -m {module} FLAGS...\n')
         print(f"or as {tool.name}. In AzureML jobs, `python -m {module} FLAGS...` is the command.\n", flush=True)
         subprocess.run([sys.executable, "-m", module, "--help"], check=True)
         print()

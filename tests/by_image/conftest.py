@@ -120,7 +120,7 @@ class TrackedContainer:
     @staticmethod
     def _volumes(work: Path | None, mounts: Mapping[Path, str]) -> list[str]:
         volumes = [f"{path}:{place}:ro" for path, place in mounts.items()]
-        volumes += [f"{work}:/work"] if work else []
+        volumes += [f"{work}:/job"] if work else []
         return [word for volume in volumes for word in ("--volume", volume)]
 
 

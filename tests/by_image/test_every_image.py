@@ -78,9 +78,9 @@ def test_outputs_can_be_written_where_only_they_can(
     said = container.run(
         "sh",
         "-c",
-        f"python -m {tool} --version && echo written >outputs/file && ! touch /work/beside && ! touch /tmp/elsewhere",
+        f"python -m {tool} --version && echo written >outputs/file && ! touch /job/beside && ! touch /tmp/elsewhere",
         user=user,
-        flags=["--read-only", "--volume", f"{work}:/work/outputs"],
+        flags=["--read-only", "--volume", f"{work}:/job/outputs"],
     )
     assert said.exit_code == 0, said.stderr
     assert (work / "file").read_text() == "written\n"
@@ -89,7 +89,7 @@ def test_outputs_can_be_written_where_only_they_can(
 @pytest.mark.parametrize("user", USERS)
 def test_the_working_folder_can_be_written(container: TrackedContainer, user: str | None) -> None:
     said = container.run("sh", "-c", "pwd && mkdir outputs && touch outputs/file", user=user)
-    assert (said.exit_code, said.stdout) == (0, "/work\n"), said.stderr
+    assert (said.exit_code, said.stdout) == (0, "/job\n"), said.stderr
 
 
 def test_it_ends_when_it_is_stopped(container: TrackedContainer, image: Image) -> None:

@@ -54,7 +54,7 @@ def model(shared_container: TrackedContainer, tmp_path_factory: pytest.TempPathF
     folder = tmp_path_factory.mktemp("trained")
     folder.chmod(0o777)
     finished = shared_container.run(
-        "python", "/digits/train.py", "--output", "/work/model",
+        "python", "/digits/train.py", "--output", "/job/model",
         work=folder, mounts=MOUNTS, environment={"OMP_NUM_THREADS": "1"}, limit_sec=TRAINING_LIMIT_SEC,
     )  # fmt: skip
     assert finished.exit_code == 0, finished.stderr
