@@ -2,7 +2,8 @@
 
 Runs metronome, wrk and whatever else of wrk2, labench, k6, oha, hey and vegeta is on PATH, and prints one table: rate
 asked for and reached, reported percentiles beside the server's own, CPU per request, timely sends. Every figure is the
-median of --repeats runs. The server is native, so that it is not what is measured.
+median of --repeats runs. The server is native, so that it is not what is measured. Beside every open-loop case
+cyclictest, where it is on PATH, sleeps at the same rate: how late this machine wakes a program that does nothing else.
 """
 
 from __future__ import annotations
@@ -23,6 +24,7 @@ from statistics import median
 sys.path.insert(0, str(Path(__file__).parents[3]))
 from tests.bench.engines.engines import ENGINES, Case, Engine, Reading
 from tests.bench.engines.truth import compiled, known_server
+from tests.bench.engines.wakeups import Wakeups, wakeups
 
 CASES = (
     Case("5 ms service, 200/s", ("--delay-us", "5000"), 200, 16, 10),
@@ -37,6 +39,7 @@ HEAD = (
     "| case | engine | asked/s | reached/s | off % | p50 ms | p95 ms | p99 ms | truth p50 / p95 / p99 ms "
     "| CPU µs/request | timely sends % |"
 )
+CONTROL_HEAD = "| case | sleeps/s | late by p50 µs | p95 µs | p99 µs | p99.9 µs | below 100 µs % |"
 
 
 @dataclass(frozen=True)
@@ -122,6 +125,13 @@ def ratios(rows: dict[tuple[str, str], Row]) -> list[str]:
     return said
 
 
+def control(case: Case, runs: list[Wakeups]) -> str:
+    """One line of the machine's own wake-ups; every figure is the median of the runs."""
+    p50, p95, p99, p999 = (median(run.percentile(q) for run in runs) for q in (50, 95, 99, 99.9))
+    timely = median(run.timely_percent for run in runs)
+    return f"| {case.title} | {case.rate} | {p50:.0f} | {p95:.0f} | {p99:.0f} | {p999:.0f} | {timely:.2f} |"
+
+
 def machine() -> str:
     model = next(
         (text.split(":")[1].strip() for text in Path("/proc/cpuinfo").read_text().splitlines() if "model name" in text),
@@ -152,16 +162,28 @@ def main() -> int:
     print(f"{scheduling}; load average before: {os.getloadavg()[0]:.2f}; not on PATH: {', '.join(missing) or 'none'}\n")
     print(HEAD + "\n|" + "---|" * (HEAD.count("|") - 1), flush=True)
     rows: dict[tuple[str, str], Row] = {}
+    controls: list[str] = []
     for case in cases:
+        slept: list[Wakeups] = []
         for engine in found:
             if not (engine.closed if case.rate is None else engine.open):
                 continue
             runs = []
             for _ in range(asked.repeats):
+                if case.rate is not None and (seen := wakeups(case.rate, case.duration_sec, prefix=prefix)) is not None:
+                    slept.append(seen)
                 runs.append(measure(engine, case, prefix))
                 time.sleep(0.2)
             rows[case.title, engine.name] = middle(runs)
             print(line(case, engine, rows[case.title, engine.name]), flush=True)
+        if slept:
+            controls.append(control(case, slept))
+    if controls:
+        print("\ncyclictest at the same rates, in turn with the runs above: how late a bare sleep ends here\n")
+        print(f"{CONTROL_HEAD}\n|" + "---|" * (CONTROL_HEAD.count("|") - 1))
+        print("\n".join(controls))
+    else:
+        print("\ncyclictest (Debian: rt-tests) is not on PATH: the machine's own wake-ups are not measured")
     print("\n" + "\n".join(ratios(rows)))
     print(f"load average after: {os.getloadavg()[0]:.2f}")
     return 0
