@@ -27,6 +27,7 @@ from azureml_local.responses import (
     online_endpoints,
     operations,
     run_history,
+    tracking,
     vm_sizes,
     workspaces,
 )
@@ -44,6 +45,7 @@ ARM_ROUTES = [
     *computes.ROUTES,
     *jobs.ROUTES,
     *run_history.ROUTES,
+    *tracking.ROUTES,
     *operations.ROUTES,
     *vm_sizes.ROUTES,
     *metrics.ROUTES,

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
+from azureml_local import tokens
 from azureml_local.home import Home, Settings, load_secrets
 
 CLOUD_NAME = "LocalCloud"
@@ -16,6 +17,8 @@ DISCOVERY_PATH = "/discovery"
 # `jobs.stream` looks every minute at last, unless this tells it otherwise; here a look costs nothing.
 STREAM_POLL_SEC = "5"
 LOOPBACK_HOSTS = ("127.0.0.1", "localhost")
+# AzureML renews the token while a job runs; this one lasts as long as any job here.
+TRACKING_TOKEN_LIFETIME_SEC = 7 * 24 * 3600
 
 
 def client_environment(home: Home, settings: Settings, environ: Mapping[str, str]) -> dict[str, str]:
@@ -38,3 +41,13 @@ def client_environment(home: Home, settings: Settings, environ: Mapping[str, str
         if proxied and "*" not in hosts:
             variables[name] = ",".join([*hosts, *(host for host in LOOPBACK_HOSTS if host not in hosts)])
     return variables
+
+
+def tracking_environment(home: Home, settings: Settings, workspace_id: str, job_name: str) -> dict[str, str]:
+    """Return the variables by which MLflow's client in a job finds the run that the job is."""
+    token = tokens.issue(load_secrets(home).signing_key, settings.arm_url, TRACKING_TOKEN_LIFETIME_SEC)
+    return {
+        "MLFLOW_TRACKING_URI": f"azureml://{settings.arm_url.partition('://')[2]}/mlflow/v1.0{workspace_id}",
+        "MLFLOW_TRACKING_TOKEN": token.value,
+        "MLFLOW_RUN_ID": job_name,
+    }

@@ -11,6 +11,7 @@ from typing import Any
 
 from azureml_local.exceptions import InvalidRequestError
 from azureml_local.models.durations import parse_duration_sec
+from azureml_local.models.tracking import Objective, parse_objective
 
 # https://learn.microsoft.com/azure/machine-learning/how-to-tune-hyperparameters
 PARAMETER_COUNT = {
@@ -47,6 +48,7 @@ class SweepSpec:
     max_concurrent_trials: int
     timeout_sec: float | None
     trial_timeout: str | None
+    objective: Objective | None
 
 
 def parse_sweep(properties: Mapping[str, Any]) -> SweepSpec:
@@ -83,6 +85,7 @@ def parse_sweep(properties: Mapping[str, Any]) -> SweepSpec:
         ),
         timeout_sec=parse_duration_sec(str(timeout)) if timeout else None,
         trial_timeout=str(limits["trialTimeout"]) if limits.get("trialTimeout") else None,
+        objective=parse_objective(properties.get("objective")),
     )
 
 

@@ -23,10 +23,11 @@ DATA = f"/data/v1.0{WORKSPACE}"
 
 def _run(request: Request) -> tuple[Plane, Resource]:
     plane = workspace_of(request)
-    return plane, _find(plane, request.path_params["run"])
+    return plane, find_run(plane, request.path_params["run"])
 
 
-def _find(plane: Plane, name: str) -> Resource:
+def find_run(plane: Plane, name: str) -> Resource:
+    """Return the job that a run is; raises ResourceNotFoundError."""
     found = plane.store.find(f"{plane.workspace_id}/jobs/{name}")
     if found is None:
         raise ResourceNotFoundError(f"The run '{name}' was not found.", "RunNotFound")
@@ -105,7 +106,7 @@ async def get_children(request: Request) -> JSONResponse:
 async def get_run_data(request: Request) -> JSONResponse:
     """Describe a run that the body names."""
     plane = workspace_of(request)
-    job = _find(plane, str((await body_of(request)).get("runId")))
+    job = find_run(plane, str((await body_of(request)).get("runId")))
     return JSONResponse({"runMetadata": _body(plane, job)})
 
 

@@ -1,26 +1,27 @@
-"""Runs command jobs: image, inputs, container, log, outputs; takes up again what a killed plane has left running."""
+"""Runs command jobs: image, inputs, containers, logs, outputs; takes up again what a killed plane has left running."""
 
 from __future__ import annotations
 
 import asyncio
 import contextlib
 import hashlib
+import socket
 import time
-from collections.abc import Awaitable, Callable, Mapping
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import TypeVar
 
-from azureml_local.cloud import LOOPBACK_HOSTS, client_environment
+from azureml_local.cloud import LOOPBACK_HOSTS, client_environment, tracking_environment
 from azureml_local.exceptions import InvalidRequestError, JobError
 from azureml_local.files import tail_lines
 from azureml_local.home import Home, Settings
 from azureml_local.models import placeholders
-from azureml_local.models.jobs import CommandSpec, parse_command
+from azureml_local.models.jobs import CommandSpec, node_count, parse_command
 from azureml_local.models.resource_ids import last_name
 from azureml_local.models.store import Resource, Store
 from azureml_local.runtime.blobs import discard
 from azureml_local.runtime.containers import ContainerSpec, ContainerState, Engine
-from azureml_local.runtime.job_files import STD_LOG, JobFiles, JobFolder
+from azureml_local.runtime.job_files import JobFiles, JobFolder
 
 T = TypeVar("T")
 LOG_END_LIMIT_SEC = 10.0
@@ -40,6 +41,48 @@ def failed(code: str, message: str) -> Outcome:
     return Outcome("Failed", {"code": code, "message": message})
 
 
+@dataclass(frozen=True)
+class Node:
+    """One node of a job: its folder and the name of its container."""
+
+    folder: JobFolder
+    container: str
+
+
+def free_port() -> int:
+    """Return a port that nothing listens on; node 0 of a job will."""
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        return int(probe.getsockname()[1])
+
+
+def node_variables(spec: CommandSpec, rank: int, master_port: int) -> dict[str, str]:
+    """Return what tells a node its place among the others.
+
+    All containers are on the network of this machine, so node 0 is at the loopback address.
+    """
+    common = {"AZUREML_NODE_COUNT": str(spec.node_count)}
+    if spec.distribution == "mpi":
+        return {
+            **common,
+            "OMPI_COMM_WORLD_RANK": str(rank),
+            "OMPI_COMM_WORLD_SIZE": str(spec.node_count),
+            "OMPI_COMM_WORLD_LOCAL_RANK": "0",
+            "OMPI_COMM_WORLD_LOCAL_SIZE": "1",
+            "AZ_BATCH_MASTER_NODE": f"127.0.0.1:{master_port}",
+            "AZ_BATCHAI_MPI_MASTER_NODE": "127.0.0.1",
+        }
+    return {
+        **common,
+        "NODE_RANK": str(rank),
+        "RANK": str(rank),
+        "LOCAL_RANK": "0",
+        "WORLD_SIZE": str(spec.node_count),
+        "MASTER_ADDR": "127.0.0.1",
+        "MASTER_PORT": str(master_port),
+    }
+
+
 CANCELED = Outcome("Canceled", {"code": "JobCanceled", "message": "The job was canceled on request."})
 
 
@@ -56,12 +99,15 @@ class CommandJobs:
         self._files = files
         self._engine = engine
 
-    def folder(self, job: Resource) -> JobFolder:
-        """Return a job's folder."""
-        return JobFolder(self._home.jobs_dir / job.name, job.name)
+    def nodes(self, job: Resource) -> list[Node]:
+        """Return a job's nodes; the home's id in their containers' names keeps two planes of one machine apart."""
+        root, count = self._home.jobs_dir / job.name, node_count(job.properties)
+        name = self._container_name(job)
+        if count == 1:
+            return [Node(JobFolder(root, job.name), name)]
+        return [Node(JobFolder(root, job.name, rank), f"{name}-{rank}") for rank in range(count)]
 
-    def container_name(self, job: Resource) -> str:
-        """Return the name of a job's container; the home's id keeps two planes of one machine apart."""
+    def _container_name(self, job: Resource) -> str:
         name = job.name
         if len(name) > CONTAINER_NAME_LIMIT:
             name = f"{name[:CONTAINER_NAME_LIMIT]}-{hashlib.sha256(name.encode()).hexdigest()[:12]}"
@@ -69,56 +115,63 @@ class CommandJobs:
 
     async def run(self, job: Resource, canceled: asyncio.Event, say: Callable[[str], None]) -> Outcome:
         """Run a job from its beginning; `say` is told each new status."""
-        folder, name = self.folder(job), self.container_name(job)
+        nodes = self.nodes(job)
+        folders = [node.folder for node in nodes]
         spec = parse_command(job.properties)
         say("Preparing")
-        folder.make()
+        for folder in folders:
+            folder.make()
         try:
-            await self._prepare(job, spec, folder, canceled)
+            await self._prepare(job, spec, folders[0], canceled)
             if canceled.is_set():
                 return CANCELED
-            paths = await self._files.stage(spec, self._code(spec), folder)
+            paths = await self._files.stage(spec, self._code(spec), folders)
             if canceled.is_set():
                 return CANCELED
             job.internal["paths"] = paths
-            await self._engine.remove(name)
-            await self._engine.create(await self._container(job, spec, folder, paths))
-            # An empty log, there from the beginning, so that whoever follows finds it.
-            folder.std_log.touch()
-            await self._engine.start(name)
+            master_port = free_port() if len(nodes) > 1 else None
+            for node in nodes:
+                await self._engine.remove(node.container)
+                await self._engine.create(await self._container(job, spec, node, paths, master_port))
+                # An empty log, there from the beginning, so that whoever follows finds it.
+                node.folder.std_log.touch()
+            for node in nodes:
+                await self._engine.start(node.container)
             job.internal["started"] = time.time()
             say("Running")
-            folder.note("the command runs")
-            return await self._attend(job, spec, folder, canceled, say)
+            folders[0].note("the command runs" if len(nodes) == 1 else f"the command runs on {len(nodes)} nodes")
+            return await self._attend(job, spec, nodes, canceled, say)
         except JobError as error:
-            folder.note(f"{error.code}: {error.message}")
+            folders[0].note(f"{error.code}: {error.message}")
             with contextlib.suppress(JobError):
-                await self._files.collect(spec, job.internal.get("paths", {}), folder)
+                await self._files.collect(spec, job.internal.get("paths", {}), folders)
             raise
         finally:
             await self.clear(job)
 
     async def resume(self, job: Resource, canceled: asyncio.Event, say: Callable[[str], None]) -> Outcome | None:
-        """Take up a job whose container a killed plane has left behind; None when there is none."""
-        folder, name = self.folder(job), self.container_name(job)
-        state = await self._engine.state(name)
-        if state is None or not state.started or "paths" not in job.internal:
+        """Take up a job whose containers a killed plane has left behind; None when one is missing."""
+        nodes = self.nodes(job)
+        states = [await self._engine.state(node.container) for node in nodes]
+        if "paths" not in job.internal or not all(state is not None and state.started for state in states):
             return None
-        folder.note("the control plane has come back")
-        # All of it is read again from the container.
-        folder.std_log.unlink(missing_ok=True)
-        folder.std_log.touch()
+        nodes[0].folder.note("the control plane has come back")
+        for node in nodes:
+            # All of it is read again from the container.
+            node.folder.std_log.unlink(missing_ok=True)
+            node.folder.std_log.touch()
         try:
-            return await self._attend(job, parse_command(job.properties), folder, canceled, say)
+            return await self._attend(job, parse_command(job.properties), nodes, canceled, say)
         finally:
             await self.clear(job)
 
     async def clear(self, job: Resource) -> None:
         """Leave no container and no files behind."""
         if "paths" in job.internal:
-            await self._engine.remove(self.container_name(job))
+            for node in self.nodes(job):
+                await self._engine.remove(node.container)
             job.internal.pop("paths")
-        await asyncio.to_thread(discard, self.folder(job).root)
+        await asyncio.to_thread(discard, self._home.jobs_dir / job.name)
 
     async def _prepare(self, job: Resource, spec: CommandSpec, folder: JobFolder, canceled: asyncio.Event) -> None:
         await self._engine.require()
@@ -150,8 +203,9 @@ class CommandJobs:
         return code
 
     async def _container(
-        self, job: Resource, spec: CommandSpec, folder: JobFolder, paths: Mapping[str, str]
+        self, job: Resource, spec: CommandSpec, node: Node, paths: Mapping[str, str], master_port: int | None
     ) -> ContainerSpec:
+        folder = node.folder
         try:
             command = placeholders.resolve(spec.command, {**spec.literal_values, **paths})
         except InvalidRequestError as error:
@@ -166,19 +220,24 @@ class CommandJobs:
         inputs = {folder.data_dir / f"INPUT_{entry.name}" for entry in spec.data}
         mounts += [(path, f"{folder.container_data_dir}/{path.name}", "ro") for path in sorted(inputs)]
         return ContainerSpec(
-            name=self.container_name(job),
+            name=node.container,
             job=job.name,
             image=self._image(spec),
             command=command,
             work_dir=folder.container_work_dir,
-            variables=self._variables(job, spec, folder, paths),
+            variables=self._variables(job, spec, folder, paths, master_port),
             mounts=mounts,
             user=await self._engine.user(),
             arguments=[*(["--shm-size", spec.shm_size] if spec.shm_size else []), *spec.docker_arguments],
         )
 
     def _variables(
-        self, job: Resource, spec: CommandSpec, folder: JobFolder, paths: Mapping[str, str]
+        self,
+        job: Resource,
+        spec: CommandSpec,
+        folder: JobFolder,
+        paths: Mapping[str, str],
+        master_port: int | None,
     ) -> dict[str, str]:
         settings, properties = self._settings, job.properties
         root = str(job.internal.get("root") or job.name)
@@ -203,42 +262,71 @@ class CommandJobs:
             "AZUREML_RUN_HISTORY_SERVICE_ENDPOINT": settings.arm_url,
             "AZUREML_DISCOVERY_SERVICE_ENDPOINT": f"{settings.arm_url}/discovery",
             "AZUREML_JOB_TYPE": str(properties["jobType"]),
+            **tracking_environment(self._home, settings, self._workspace_id, job.name),
             **files,
+            **({} if master_port is None else node_variables(spec, folder.node or 0, master_port)),
             **spec.environment_variables,
         }
 
     async def _attend(
-        self, job: Resource, spec: CommandSpec, folder: JobFolder, canceled: asyncio.Event, say: Callable[[str], None]
+        self,
+        job: Resource,
+        spec: CommandSpec,
+        nodes: Sequence[Node],
+        canceled: asyncio.Event,
+        say: Callable[[str], None],
     ) -> Outcome:
-        """Follow a started container to its end, and send up what it has written."""
-        name, paths = self.container_name(job), job.internal["paths"]
+        """Follow started containers to their end, and send up what they have written."""
+        paths, folders = job.internal["paths"], [node.folder for node in nodes]
         log_ended = asyncio.Event()
-        follower = await self._engine.follow(name, folder.std_log)
-        streaming = asyncio.create_task(self._files.stream_log(folder, log_ended))
-        job.internal["logs"] = [STD_LOG]
+        followers = [await self._engine.follow(node.container, node.folder.std_log) for node in nodes]
+        streaming = asyncio.gather(*(self._files.stream_log(folder, log_ended) for folder in folders))
+        job.internal["logs"] = [folder.log_name for folder in folders]
         reason: Outcome | None = None
+        first_failed: Node | None = None
         try:
             try:
-                await asyncio.wait_for(unless(canceled, self._engine.wait(name)), _left_sec(job, spec))
+                first_failed = await asyncio.wait_for(unless(canceled, self._first_failed(nodes)), _left_sec(job, spec))
             except asyncio.TimeoutError:
                 message = f"The job ran longer than its limit of {spec.timeout_sec:g} s (limits.timeout)."
                 reason = Outcome("Canceled", {"code": "JobTimeout", "message": message})
             if canceled.is_set():
                 reason = CANCELED
-            if reason is not None:
-                await self._engine.stop(name)
-            state = await self._engine.state(name)
+            if reason is not None or first_failed is not None:
+                # As on AzureML: when one node fails, the others have nothing left to do.
+                await asyncio.gather(*(self._engine.stop(node.container) for node in nodes if node is not first_failed))
+            judged = first_failed or nodes[0]
+            state = await self._engine.state(judged.container)
             say("Finalizing")
             with contextlib.suppress(asyncio.TimeoutError):
-                await asyncio.wait_for(follower.wait(), LOG_END_LIMIT_SEC)
+                await asyncio.wait_for(asyncio.gather(*(one.wait() for one in followers)), LOG_END_LIMIT_SEC)
         finally:
-            await follower.stop(grace_sec=0)
+            for follower in followers:
+                await follower.stop(grace_sec=0)
             log_ended.set()
             await streaming
-        outcome = reason or _judge(state, folder)
-        folder.note(f"{outcome.status}{': ' + outcome.error['message'] if outcome.error else ''}")
-        await self._files.collect(spec, paths, folder)
+        outcome = reason or _judge(state, judged.folder)
+        folders[0].note(f"{outcome.status}{': ' + outcome.error['message'] if outcome.error else ''}")
+        await self._files.collect(spec, paths, folders)
         return outcome
+
+    async def _first_failed(self, nodes: Sequence[Node]) -> Node | None:
+        """Wait until all nodes have ended well, or one of them has not, and return that one."""
+        waiting = {asyncio.create_task(self._engine.wait(node.container)): node for node in nodes}
+        try:
+            while waiting:
+                ended, _ = await asyncio.wait(waiting, return_when=asyncio.FIRST_COMPLETED)
+                for task in ended:
+                    task.result()
+                    node = waiting.pop(task)
+                    state = await self._engine.state(node.container)
+                    if state is None or state.out_of_memory or state.exit_code != 0:
+                        return node
+            return None
+        finally:
+            for task in waiting:
+                task.cancel()
+            await asyncio.gather(*waiting, return_exceptions=True)
 
     async def discard_strays(self, wanted: set[str]) -> None:
         """Remove this home's containers of jobs that are not among the wanted."""
@@ -261,9 +349,10 @@ def _judge(state: ContainerState | None, folder: JobFolder) -> Outcome:
         return Outcome("Completed")
     last = next((line for line in reversed(tail_lines(folder.std_log, 20).splitlines()) if line.strip()), "")
     told = f" Its last line: {last}" if last else ""
+    where = "" if folder.node is None else f" on node {folder.node}"
     return failed(
         "UserError",
-        f"Execution failed. The command exited with status code {state.exit_code}; see {STD_LOG}.{told}",
+        f"Execution failed. The command exited with status code {state.exit_code}{where}; see {folder.log_name}.{told}",
     )
 
 

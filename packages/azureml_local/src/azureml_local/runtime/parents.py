@@ -10,7 +10,8 @@ from typing import Any
 from azureml_local.models.jobs import is_terminal
 from azureml_local.models.pipelines import continues_on_failure, parse_pipeline
 from azureml_local.models.store import Resource, Store, now_text
-from azureml_local.models.sweeps import parse_sweep, trial_properties
+from azureml_local.models.sweeps import SweepSpec, parse_sweep, trial_properties
+from azureml_local.models.tracking import BEST_TRIAL_PROPERTY, best_trial
 from azureml_local.runtime.command_jobs import CANCELED, Outcome, failed
 from azureml_local.runtime.job_files import JobFiles
 
@@ -84,10 +85,23 @@ async def run_sweep(job: Resource, canceled: asyncio.Event, family: Family) -> O
     if canceled.is_set():
         return CANCELED
     if any(child.properties["status"] == "Completed" for child in trials):
+        await _note_best(job, spec, trials, journal)
         return Outcome("Completed")
     first = trials[0] if trials else None
     told = f" {first.name}: {first.properties['status']}{_reason(first)}" if first else ""
     return failed("UserError", f"None of the sweep's {len(trials)} trials has completed.{told}")
+
+
+async def _note_best(job: Resource, spec: SweepSpec, trials: list[Resource], journal: Journal) -> None:
+    if spec.objective is None:
+        return
+    best = best_trial(trials, spec.objective)
+    if best is None:
+        await journal.note(f"no best trial: none that has completed has logged {spec.objective.metric}")
+        return
+    trial, value = best
+    job.properties["properties"] = {**job.properties["properties"], BEST_TRIAL_PROPERTY: trial.name}
+    await journal.note(f"{trial.name}: the best trial, its {spec.objective.metric} is {value:g}")
 
 
 async def run_pipeline(job: Resource, canceled: asyncio.Event, family: Family) -> Outcome:
