@@ -115,15 +115,20 @@ def test_the_four_steps(walk: Walk) -> None:
     assert report["result"]["requests"]["succeeded"] > 0
     assert report["resource_usage"]["CpuUtilizationPercentage"]["maximum"] > 0
 
-    # And a sweep over the connections, on the same endpoint.
+    # And a sweep over the connections, on the same endpoint. With the sweep, the SDK downloads its best trial.
     walk.variables["PROFILER_JOB_NAME"] = "walk-sweep"
-    walk.run("sweep.yml", "sweep")
+    report = walk.run("sweep.yml", "sweep") / "artifacts" / "outputs" / "report.json"
+    trials = {}
     for number, connections in enumerate((1, 2, 4)):
-        folder = walk.folder / "sweep" / str(number)
-        walk.client.jobs.download(f"walk-sweep_{number}", download_path=folder, all=True)
-        trial = documents.read_json(folder / "artifacts" / "outputs" / "report.json", "report")
-        assert trial["load"]["connections"] == connections
-        assert trial["result"]["requests"]["completed"] > 0
+        name = f"walk-sweep_{number}"
+        folder = walk.folder / name
+        walk.client.jobs.download(name, download_path=folder, all=True)
+        trials[name] = documents.read_json(folder / "artifacts" / "outputs" / "report.json", "report")
+        assert trials[name]["load"]["connections"] == connections
+        assert trials[name]["result"]["requests"]["completed"] > 0
+    best = max(trials, key=lambda name: float(trials[name]["result"]["succeeded_per_sec"]))
+    assert walk.client.jobs.get("walk-sweep").properties["best_child_run_id"] == best
+    assert documents.read_json(report) == trials[best]
 
     walk.run("aml_online_endpoints_deleter.yml", "deleter")
     with pytest.raises(ResourceNotFoundError):
