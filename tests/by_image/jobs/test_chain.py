@@ -117,7 +117,7 @@ def test_the_four_steps(walk: Walk) -> None:
 
     # And a sweep over the connections, on the same endpoint. With the sweep, the SDK downloads its best trial.
     walk.variables["PROFILER_JOB_NAME"] = "walk-sweep"
-    report = walk.run("sweep.yml", "sweep") / "artifacts" / "outputs" / "report.json"
+    fetched = walk.run("sweep.yml", "sweep") / "artifacts" / "outputs" / "report.json"
     trials = {}
     for number, connections in enumerate((1, 2, 4)):
         name = f"walk-sweep_{number}"
@@ -128,7 +128,7 @@ def test_the_four_steps(walk: Walk) -> None:
         assert trials[name]["result"]["requests"]["completed"] > 0
     best = max(trials, key=lambda name: float(trials[name]["result"]["succeeded_per_sec"]))
     assert walk.client.jobs.get("walk-sweep").properties["best_child_run_id"] == best
-    assert documents.read_json(report) == trials[best]
+    assert documents.read_json(fetched) == trials[best]
 
     walk.run("aml_online_endpoints_deleter.yml", "deleter")
     with pytest.raises(ResourceNotFoundError):
