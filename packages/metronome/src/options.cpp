@@ -67,6 +67,9 @@ void add_load_flags(CLI::App& app, Raw& raw) {
       ->type_name("SEC")->group("Load");
   app.add_option("--warmup", raw.options.warmup_sec, "Same load before it, not counted (0)")
       ->type_name("SEC")->group("Load");
+  app.add_option("--start-at", raw.options.start_at,
+                 "Begin at this moment of CLOCK_MONOTONIC, for several generators that share one schedule")
+      ->type_name("NS")->group("Load");
 }
 
 void add_tls_flags(CLI::App& app, Raw& raw) {
@@ -116,6 +119,7 @@ void check_load(const Raw& raw) {
   check_range("--duration", options.duration_sec, 0.001, kMostSec);
   check_range("--warmup", options.warmup_sec, 0, kMostSec);
   check_range("--timeout", options.timeout_sec, 0.001, 3600);
+  if (options.start_at < 0) reject("--start-at", "must not be negative");
   if (options.threads > options.connections)
     reject("--threads", std::to_string(options.threads) + " threads need as many connections; --connections is " +
                             std::to_string(options.connections));

@@ -24,6 +24,7 @@ struct Options {
   double duration_sec = 10;
   double warmup_sec = 0;
   double timeout_sec = 10;
+  Nanos start_at = 0;  // on CLOCK_MONOTONIC; 0: as soon as the connections are open
   Mode mode = Mode::connection;
   bool insecure = false;
   std::string ca_file;

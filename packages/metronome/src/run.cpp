@@ -119,7 +119,10 @@ class Crew {
  private:
   void set_clock() noexcept {
     const Nanos ticks = plan_.options.mode == Mode::none ? 0 : -plan_.schedule.offset_ns(0);
-    plan_.count_from = now_ns() + kStartLead + std::max(from_sec(plan_.options.warmup_sec), ticks);
+    const Nanos soonest = now_ns() + kStartLead;
+    const Nanos start = plan_.options.start_at != 0 ? plan_.options.start_at : soonest;
+    late_ = soonest - start;
+    plan_.count_from = start + std::max(from_sec(plan_.options.warmup_sec), ticks);
     plan_.count_to = plan_.count_from + from_sec(plan_.options.duration_sec);
   }
 
@@ -129,6 +132,9 @@ class Crew {
       workers_[i]->open_connections();
       at_gate = true;
       gate_->arrive_and_wait();
+      if (late_ > 0)
+        throw RunError("--start-at: the connections were open " + std::to_string(late_ / kMillisecond + 1) +
+                       " ms too late for it; name a later moment");
       workers_[i]->run();
     } catch (...) {
       errors_[i] = std::current_exception();
@@ -145,6 +151,7 @@ class Crew {
 
   Plan& plan_;
   int done_fd_;
+  Nanos late_ = 0;  // how long after --start-at the first request could have been sent; set at the gate
   std::vector<std::unique_ptr<Worker>> workers_;
   std::vector<std::exception_ptr> errors_;
   std::optional<std::barrier<std::function<void()>>> gate_;

@@ -9,12 +9,14 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from aml_tool_core.profiling.nodes import place_of
 from azureml_local.exceptions import ConflictError, InvalidRequestError
 from azureml_local.models import placeholders
 from azureml_local.models.jobs import parse_command, put_job
 from azureml_local.models.pipelines import parse_pipeline
 from azureml_local.models.store import Resource, Store
 from azureml_local.models.sweeps import Distribution, parse_sweep, sample, trial_properties
+from azureml_local.runtime.command_jobs import node_variables
 from azureml_local.runtime.containers import remove_containers
 from azureml_local.runtime.slots import Slots
 from hypothesis import given
@@ -57,8 +59,10 @@ COMMAND: dict[str, Any] = {
         ({"command": ""}, "needs a command"),
         ({"command": "${{inputs.b}}"}, "inputs.b"),
         ({"environmentId": None}, "needs an environment"),
-        ({"resources": {"instanceCount": 2}}, "instance_count"),
-        ({"distribution": {"distributionType": "Mpi"}}, "Distributed"),
+        ({"resources": {"instanceCount": 2}}, "nothing tells the nodes apart"),
+        ({"resources": {"instanceCount": 0}}, "from 1 to 64"),
+        ({"distribution": {"distributionType": "TensorFlow"}}, "'TensorFlow' is not emulated"),
+        ({"distribution": {"distributionType": "PyTorch", "processCountPerInstance": 2}}, "process_count_per_instance"),
         ({"resources": {"dockerArgs": "'"}}, "docker_args"),
         ({"inputs": {"a": {"jobInputType": "uri_file"}}}, "no path"),
         ({"inputs": {"a b": {"jobInputType": "literal", "value": "1"}}}, "input name"),
@@ -70,6 +74,45 @@ def test_commands_that_are_refused(change: dict[str, Any], reason: str) -> None:
     parse_command(COMMAND)
     with pytest.raises(InvalidRequestError, match=reason):
         parse_command({**COMMAND, **change})
+
+
+@pytest.mark.parametrize("kind", ["PyTorch", "Mpi"])
+def test_the_nodes_of_a_distributed_job_know_their_places(kind: str) -> None:
+    spec = parse_command({**COMMAND, "resources": {"instanceCount": 3}, "distribution": {"distributionType": kind}})
+    assert spec.node_count == 3
+    # As the profilers read them.
+    places = [place_of(node_variables(spec, rank, 4711)) for rank in range(3)]
+    assert [(place.rank, place.count, place.host, place.port) for place in places if place] == [
+        (rank, 3, "127.0.0.1", 4711) for rank in range(3)
+    ]
+
+
+def test_a_job_waits_until_all_of_its_nodes_are_free() -> None:
+    async def scene() -> list[str]:
+        slots, canceled, order = Slots(), asyncio.Event(), []
+
+        async def work(name: str, nodes: int, release: asyncio.Event) -> None:
+            async with slots.hold("c", 3, canceled, nodes):
+                order.append(name)
+                await release.wait()
+
+        first, second, third = (asyncio.Event() for _ in range(3))
+        tasks = [asyncio.create_task(work("two", 2, first))]
+        await asyncio.sleep(0)
+        tasks += [asyncio.create_task(work("other two", 2, second)), asyncio.create_task(work("one", 1, third))]
+        for _ in range(20):
+            await asyncio.sleep(0)
+        # One node is free, but whoever waits longer comes first.
+        assert order == ["two"]
+        first.set()
+        third.set()
+        while len(order) < 3:
+            await asyncio.sleep(0.001)
+        second.set()
+        await asyncio.gather(*tasks)
+        return order
+
+    assert asyncio.run(asyncio.wait_for(scene(), 30)) == ["two", "other two", "one"]
 
 
 def test_jobs_are_put_once_and_get_their_places(tmp_path: Path) -> None:

@@ -7,11 +7,11 @@ computed anew from the sums by the profilers' own rules.
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from aml_tool_core import InputError
-from aml_tool_core.profiling import sla
+from aml_tool_core.profiling import side_by_side, sla
 from aml_tool_core.profiling.cost import cost_of, price_of
 from aml_tool_core.profiling.deployment import Usage
 from aml_tool_core.profiling.histogram import ENCODING, PERCENTILES, Histogram
@@ -40,9 +40,6 @@ _MUST_BE_ALIKE = (
     ("/provenance", "hashes of configuration, payload and model"),
 )
 _KINDS = ("connect", "read", "write", "timeout")
-_NO_SECOND_PERCENTILES = (
-    "merged from {count} reports: percentiles of single seconds cannot be added, so the timeline has none"
-)
 
 
 def merge(reports: Sequence[Report]) -> dict[str, Any]:
@@ -138,73 +135,43 @@ def _load_document(documents: Sequence[Document]) -> dict[str, Any]:
 
 def _result(reports: Sequence[Report]) -> Result:
     """Return the whole run as the profilers' rules know it."""
-    results = [report.document["result"] for report in reports]
-    requests = [result["requests"] for result in results]
-    services = [report.service_time for report in reports if report.service_time is not None]
-    return Result(
-        duration_sec=max(result["duration_sec"] for result in results),
-        sent=_sum(requests, "sent"),
-        completed=_sum(requests, "completed"),
-        succeeded=_sum(requests, "succeeded"),
-        errors=_errors([result["errors"] for result in results]),
-        bytes_read=_sum_if_all(results, "bytes_read"),
-        bytes_written=_sum_if_all(results, "bytes_written"),
-        latency=_added(report.latency for report in reports),
-        service_time=_added(services) if len(services) == len(reports) else None,
-        planned=_sum_if_all(requests, "planned"),
-        schedule=_schedule(results),
-        generator=_generator(results),
-    )
+    return side_by_side.together([_part(report) for report in reports])
 
 
 def _part(report: Report) -> Result:
-    return _result([report])
-
-
-def _added(histograms: Iterable[Histogram]) -> Histogram:
-    return Histogram.of(pair for histogram in histograms for pair in histogram.counts)
-
-
-def _errors(errors: Sequence[Mapping[str, Any]]) -> Errors:
-    connect, read, write, timeout = (_sum(errors, kind) for kind in _KINDS)
-    if any("status" not in one for one in errors):
-        unknown = sum(one.get("unknown_status", 0) for one in errors)
-        return Errors(connect, read, write, timeout, unknown_status=unknown)
-    status: dict[int, int] = {}
-    for one in errors:
-        for code, count in one["status"].items():
-            status[int(code)] = status.get(int(code), 0) + count
-    return Errors(connect, read, write, timeout, status)
-
-
-def _schedule(results: Sequence[Mapping[str, Any]]) -> Schedule | None:
-    if any("schedule" not in result for result in results):
-        return None
-    schedules = [result["schedule"] for result in results]
-    weights = [result["requests"].get("planned", result["requests"]["sent"]) for result in results]
-    timely = sum(one["timely_sends_percent"] * weight for one, weight in zip(schedules, weights, strict=True))
-    return Schedule(
-        timely_sends_percent=min(timely / sum(weights), 100.0) if sum(weights) else 100.0,
-        late=_sum(schedules, "late"),
-        missed=_sum(schedules, "missed"),
-        late_busy=_sum_if_all(schedules, "late_busy"),
-        max_delay_ms=_worst(schedules, "max_delay_ms"),
-        own_delay_ms_99=_worst(schedules, "own_delay_ms_99"),
-        own_delay_ms_max=_worst(schedules, "own_delay_ms_max"),
+    """Return one machine's run, but for its timeline, which has a clock of its own."""
+    result = report.document["result"]
+    requests = result["requests"]
+    return Result(
+        duration_sec=result["duration_sec"],
+        sent=requests["sent"],
+        completed=requests["completed"],
+        succeeded=requests["succeeded"],
+        errors=_errors(result["errors"]),
+        bytes_read=result.get("bytes_read"),
+        bytes_written=result.get("bytes_written"),
+        latency=_with_moments(report.latency, result.get("latency_ms")),
+        service_time=_with_moments(report.service_time, result.get("service_time_ms")) if report.service_time else None,
+        planned=requests.get("planned"),
+        schedule=Schedule(**result["schedule"]) if "schedule" in result else None,
+        generator=Generator(**result["generator"]) if "generator" in result else None,
     )
 
 
-def _worst(schedules: Sequence[Mapping[str, Any]], key: str) -> float | None:
-    return max((one[key] for one in schedules if key in one), default=None)
+def _with_moments(histogram: Histogram, latency: Mapping[str, Any] | None) -> Histogram:
+    """Give a histogram the mean and the deviation that the report states: they are finer than its buckets."""
+    if latency is None:
+        return histogram
+    return Histogram(histogram.counts, 1000 * latency["mean"], 1000 * latency["stdev"])
 
 
-def _generator(results: Sequence[Mapping[str, Any]]) -> Generator | None:
-    """Add the CPU seconds; the shares are those of the busiest generator, as one starved one spoils the whole."""
-    generators = [result["generator"] for result in results if "generator" in result]
-    if not generators:
-        return None
-    busiest = max(generators, key=lambda one: math.fsum(value for key, value in one.items() if key != "cpu_sec"))
-    return Generator(**{**busiest, "cpu_sec": math.fsum(one["cpu_sec"] for one in generators)})
+def _errors(stated: Mapping[str, Any]) -> Errors:
+    status = stated.get("status")
+    return Errors(
+        **{kind: stated[kind] for kind in _KINDS},
+        status=None if status is None else {int(code): count for code, count in status.items()},
+        unknown_status=stated.get("unknown_status", 0),
+    )
 
 
 def _result_document(reports: Sequence[Report], result: Result) -> dict[str, Any]:
@@ -238,20 +205,15 @@ def _result_document(reports: Sequence[Report], result: Result) -> dict[str, Any
 
 
 def _latency(reports: Sequence[Report], key: str, histogram: Histogram) -> dict[str, Any] | None:
-    """Return the latency of the whole: percentiles from the added histogram, moments exactly from the parts' own."""
+    """Return the latency of the whole; its extremes are the parts' own."""
     parts = [report.document["result"][key] for report in reports if key in report.document["result"]]
     if not parts:
         return None
-    count = histogram.total
-    mean = math.fsum(part["mean"] * part["count"] for part in parts) / count
-    # The sum of squares about the whole's mean is what lies within the parts and what lies between their means.
-    within = math.fsum(part["stdev"] ** 2 * (part["count"] - 1) for part in parts)
-    between = math.fsum(part["count"] * (part["mean"] - mean) ** 2 for part in parts)
     return {
-        "count": count,
+        "count": histogram.total,
         "min": min(part["min"] for part in parts),
-        "mean": round(mean, 6),
-        "stdev": round(math.sqrt((within + between) / (count - 1)), 6) if count > 1 else 0.0,
+        "mean": round(histogram.mean_us / 1000, 6),
+        "stdev": round(histogram.stdev_us / 1000, 6),
         "max": max(part["max"] for part in parts),
         "percentiles": {percentile_name(percent): _percentile(histogram, percent) for percent in PERCENTILES},
     }
@@ -294,7 +256,7 @@ def _verdict(reports: Sequence[Report], load: Load, result: Result) -> dict[str,
         reasons += [f"{report.name}: {reason}" for reason in own["reasons"] if reason not in seen.reasons]
         notes += [note for note in own["notes"] if note not in (*seen.notes, *notes)]
     if any(report.document["result"]["timeline"] for report in reports):
-        notes.append(_NO_SECOND_PERCENTILES.format(count=len(reports)))
+        notes.append(side_by_side.NO_SECOND_PERCENTILES.format(count=len(reports)))
     return {"valid": not reasons, "reasons": reasons, "notes": notes}
 
 
@@ -330,14 +292,6 @@ def _cost(documents: Sequence[Document], succeeded_per_sec: float) -> dict[str, 
         price = price_of(target, stated["instance_price_per_hour"], succeeded_per_sec)
         document["price_per_million_requests"] = price
     return document if cost.reason is None else {**document, "reason": cost.reason}
-
-
-def _sum(parts: Iterable[Mapping[str, Any]], key: str) -> int:
-    return sum(part[key] for part in parts)
-
-
-def _sum_if_all(parts: Sequence[Mapping[str, Any]], key: str) -> int | None:
-    return _sum(parts, key) if all(key in part for part in parts) else None
 
 
 def _without_none(document: Mapping[str, Any]) -> dict[str, Any]:

@@ -29,7 +29,7 @@ from aml_tool_core.profiling.watch import Watch
 log = logging.getLogger(__name__)
 
 # What a generator may take beyond its duration: reading a large payload, waiting for the last answers, its own report.
-_OVERTIME_SEC = 120.0
+OVERTIME_SEC = 120.0
 _POLL_SEC = 0.2
 _VERSION_SEC = 30.0
 _LAST_LINES_SEC = 5.0
@@ -47,6 +47,7 @@ class Plan:
     ca_file: str | None = None
     config_source: str = "config"  # the files that errors name
     target_source: str = "target"
+    start_at_ns: int | None = None  # of CLOCK_MONOTONIC: when to begin, of a generator that is one of several
 
 
 @dataclass(frozen=True)
@@ -92,6 +93,7 @@ class Engine:
     parse: Callable[[Plan, Artifacts], Result]
     progress: Callable[[str], Snapshot | None] | None = None  # reads one line of stderr
     warms_up: bool = False  # by itself; the others are run for the warm-up first
+    starts_at: bool = False  # can be told when to send its first request; the others are started then
 
 
 @dataclass(frozen=True)
@@ -123,7 +125,7 @@ def measure(tool: Installed, plan: Plan, watch: Watch | None = None) -> Result:
         return run(tool, plan, watch)
     log.info("warming up for %d s, not counted", plan.load.warmup_sec)
     run(tool, replace(plan, load=replace(plan.load, duration_sec=plan.load.warmup_sec, warmup_sec=0)))
-    return run(tool, replace(plan, load=replace(plan.load, warmup_sec=0)), watch)
+    return run(tool, replace(plan, load=replace(plan.load, warmup_sec=0), start_at_ns=None), watch)
 
 
 def run(tool: Installed, plan: Plan, watch: Watch | None = None) -> Result:
@@ -131,6 +133,8 @@ def run(tool: Installed, plan: Plan, watch: Watch | None = None) -> Result:
     engine = tool.engine
     if watch is not None:
         watch.begin()
+    if plan.start_at_ns is not None and not engine.starts_at:
+        time.sleep(max(0.0, _until_sec(plan)))
     with tempfile.TemporaryDirectory(prefix="aml-profiler-") as name:  # mode 0700
         folder = Path(name)
         command = engine.command(plan, folder)
@@ -139,6 +143,8 @@ def run(tool: Installed, plan: Plan, watch: Watch | None = None) -> Result:
         given = set(command.files) | {"stdout"}
         ticker = Ticker(log, plan.load.warmup_sec + plan.load.duration_sec)
         before = resource.getrusage(resource.RUSAGE_CHILDREN)
+        limit_sec = plan.load.warmup_sec + plan.load.duration_sec + plan.load.timeout_sec + OVERTIME_SEC
+        limit_sec += max(0.0, _until_sec(plan))
         with (
             open(folder / "stdout", "w+b") as stdout,
             processes.running(
@@ -147,7 +153,7 @@ def run(tool: Installed, plan: Plan, watch: Watch | None = None) -> Result:
             _lines_read(process.stderr, engine.progress, ticker, watch) as last_lines,
         ):
             workers = _Workers(process.pid)
-            code, stopped = _wait(process, plan.load, ticker, workers, engine.name, watch)
+            code, stopped = _wait(process, limit_sec, ticker, workers, engine.name, watch)
         ticker.close()
         after = resource.getrusage(resource.RUSAGE_CHILDREN)
         # A generator that is stopped says so in its exit code, as the shell does, and writes its result all the same.
@@ -167,6 +173,11 @@ def run(tool: Installed, plan: Plan, watch: Watch | None = None) -> Result:
             ),
         )
         return replace(result, stopped_early=stopped) if result.duration_sec < plan.load.duration_sec else result
+
+
+def _until_sec(plan: Plan) -> float:
+    """Return how long it is until the plan begins; 0 where it begins at once."""
+    return 0.0 if plan.start_at_ns is None else (plan.start_at_ns - time.monotonic_ns()) / 1e9
 
 
 class _Workers:
@@ -201,11 +212,15 @@ def _write_private(path: Path, content: bytes) -> None:
 
 
 def _wait(
-    process: subprocess.Popen[bytes], load: Load, ticker: Ticker, workers: _Workers, name: str, watch: Watch | None
+    process: subprocess.Popen[bytes],
+    limit_sec: float,
+    ticker: Ticker,
+    workers: _Workers,
+    name: str,
+    watch: Watch | None,
 ) -> tuple[int, str | None]:
     """Wait for the end; return the exit code and, where the watch stopped it, why."""
     stopped = None
-    limit_sec = load.warmup_sec + load.duration_sec + load.timeout_sec + _OVERTIME_SEC
     deadline = time.monotonic() + limit_sec
     while (code := process.poll()) is None:
         if time.monotonic() > deadline:

@@ -35,6 +35,7 @@ def metronome(schedule: SendSchedule) -> Engine:
         parse=parse,
         progress=progress,
         warms_up=True,
+        starts_at=True,
     )
 
 
@@ -64,6 +65,8 @@ def command(schedule: str, plan: Plan, folder: Path) -> Command:
     if plan.payload.bodies:
         files[PAYLOAD_FILE] = b"".join(body + b"\n" for body in plan.payload.bodies)
         arguments += ["--payload", str(folder / PAYLOAD_FILE)]
+    if plan.start_at_ns is not None:
+        arguments += ["--start-at", str(plan.start_at_ns)]
     if plan.ca_file is not None:
         arguments += ["--ca", str(Path(plan.ca_file).absolute())]
     return Command(tuple(arguments), files)

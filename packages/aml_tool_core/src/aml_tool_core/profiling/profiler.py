@@ -7,7 +7,8 @@ import json
 import logging
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
-from datetime import datetime, timezone
+from datetime import datetime, timedelta, timezone
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -16,18 +17,21 @@ from aml_tool_core.errors import CriteriaMissed, InputError
 from aml_tool_core.profiling import deployment as deployments
 from aml_tool_core.profiling import engine as engines
 from aml_tool_core.profiling import load as loads
+from aml_tool_core.profiling import nodes, reach, repeats, report, sla, summary, tracking, verdict
 from aml_tool_core.profiling import payload as payloads
-from aml_tool_core.profiling import reach, repeats, report, sla, summary, tracking, verdict
 from aml_tool_core.profiling.cost import cost_of, price_of
 from aml_tool_core.profiling.engine import Engine, Installed, Plan
-from aml_tool_core.profiling.load import LoadModel, SendSchedule
+from aml_tool_core.profiling.load import Load, LoadModel, SendSchedule
+from aml_tool_core.profiling.nodes import Measure
 from aml_tool_core.profiling.result import Result
+from aml_tool_core.profiling.target import Target
 from aml_tool_core.profiling.watch import Watch, watch_of
 from aml_tool_core.report_page import render_report
 from aml_tool_core.tool import Flag, Job, Kind, Tool
 
 TARGET_SCHEMA = "deployment_settings"
 REPORT_SCHEMA = "report"
+NODES_FOLDER = "nodes"  # in ./outputs: what each node of a job with several did
 
 
 @dataclass(frozen=True)
@@ -101,7 +105,15 @@ def run(profiler: Profiler, job: Job) -> None:
     user_agent = f"{profiler.name}/{profiler.version}"
     plan = Plan(target, payload, load, user_agent, reach.ca_file(), config_source, target_source)
     watched = _watch(config, engine, plan)
+    place = nodes.this_place()
+    facts = _facts(profiler, config, payload, target)
+    keep = partial(_keep_share, profiler, job.outputs, config, engine, deployment, payload, place)
+    if place is not None:
+        nodes.share(load, place.rank, place.count)  # refused now, rather than after the others were waited for
     reach.check(target)
+    if place is not None and place.rank > 0:
+        nodes.follow(place, facts, engine, plan, keep)
+        return
 
     log.info(
         "%s %s: %s %s, %s loop, %d %ss, %d s",
@@ -109,7 +121,9 @@ def run(profiler: Profiler, job: Job) -> None:
         load.sender, load.duration_sec,
     )  # fmt: skip
     started_at = datetime.now(timezone.utc)
-    runs = _runs(log, engine, plan, int(config["repeat"]), watched)
+    members: list[dict[str, Any]] = []
+    with nodes.measuring(place, facts, keep, members) as measure:
+        runs = _runs(log, measure, engine, plan, int(config["repeat"]), watched)
     ended_at = datetime.now(timezone.utc)
 
     result = repeats.together(runs)
@@ -124,6 +138,8 @@ def run(profiler: Profiler, job: Job) -> None:
     document = report.Report(
         provenance, deployment, load, payload, result, judged, usage, cost, runs, criteria, price
     ).document()
+    if members:
+        document["nodes"] = members
     _write(log, job.outputs, document)
     tracking.publish(document)
     summary.show(document)
@@ -146,15 +162,59 @@ def _watch(config: Mapping[str, Any], engine: Installed, plan: Plan) -> Watch | 
     return watch_of(config["sla"], plan.load, int(config["repeat"]))
 
 
-def _runs(log: logging.Logger, engine: Installed, plan: Plan, count: int, watched: Watch | None) -> tuple[Result, ...]:
+def _runs(
+    log: logging.Logger, measure: Measure, engine: Installed, plan: Plan, count: int, watched: Watch | None
+) -> tuple[Result, ...]:
     runs: list[Result] = []
     for number in range(1, count + 1):
         if count > 1:
             log.info("run %d of %d", number, count)
-        runs.append(engines.measure(engine, plan, watched))
+        runs.append(measure(engine, plan, watched))
         if runs[-1].stopped_early is not None:
             break
     return tuple(runs)
+
+
+def _facts(
+    profiler: Profiler, config: Mapping[str, Any], payload: payloads.Payload, target: Target
+) -> dict[str, str | None]:
+    """Return what must be alike on all nodes of a job, by the words in which a difference is told."""
+    return {
+        "profiler": f"{profiler.name} {profiler.version}",
+        "configuration": _sha256(config),
+        nodes.PAYLOAD: payload.sha256,
+        "scoring target": target.shown_uri,
+    }
+
+
+def _keep_share(
+    profiler: Profiler,
+    folder: Path,
+    config: Mapping[str, Any],
+    engine: Installed,
+    deployment: deployments.Deployment,
+    payload: payloads.Payload,
+    place: nodes.Place | None,
+    number: int,
+    load: Load,
+    result: Result,
+) -> None:
+    """Write the report of what this node alone did in one run, under a name that no other node's has."""
+    assert place is not None, "one machine has no shares"
+    started_at = datetime.now(timezone.utc) - timedelta(seconds=load.warmup_sec + load.duration_sec)
+    provenance = report.Provenance(profiler.name, profiler.version, engine, started_at, _sha256(config))
+    share = report.Report(
+        provenance,
+        deployment,
+        load,
+        payload,
+        result,
+        verdict.judge(load, result),
+        deployments.Usage(None, ("node 0 asks for it, for all nodes",)),
+        cost_of(deployment.target, None, None, result.succeeded_per_sec),
+    )
+    path = folder / NODES_FOLDER / f"node_{place.rank}_run_{number}.json"
+    outputs.write_json(path, share.document(), REPORT_SCHEMA)
 
 
 def _write(log: logging.Logger, folder: Path, document: dict[str, Any]) -> None:

@@ -23,6 +23,8 @@ FILE_TYPES = {"uri_file"}
 FOLDER_TYPES = {"uri_folder", "mltable", "custom_model", "mlflow_model", "triton_model"}
 KINDS = ("command", "sweep", "pipeline")
 DEFAULT_EXPERIMENT = "Default"
+DISTRIBUTIONS = ("pytorch", "mpi")
+MOST_NODES = 64
 
 
 @dataclass(frozen=True)
@@ -57,6 +59,8 @@ class CommandSpec:
     timeout_sec: float | None
     shm_size: str | None
     docker_arguments: tuple[str, ...]
+    node_count: int = 1
+    distribution: str | None = None  # "pytorch" or "mpi": whose variables tell the nodes apart
 
     @property
     def literal_values(self) -> dict[str, str]:
@@ -147,11 +151,13 @@ def parse_command(properties: Mapping[str, Any]) -> CommandSpec:
         raise InvalidRequestError("A command job needs a command.")
     if not environment:
         raise InvalidRequestError("A command job needs an environment.")
-    if properties.get("distribution"):
-        raise InvalidRequestError("Distributed jobs are not emulated: one container runs the command.", "NotSupported")
     resources = properties.get("resources") or {}
-    if (resources.get("instanceCount") or 1) != 1:
-        raise InvalidRequestError("resources.instance_count must be 1: one machine is all there is.", "NotSupported")
+    nodes, distribution = node_count(properties), _distribution(properties.get("distribution"))
+    if nodes > 1 and distribution is None:
+        raise InvalidRequestError(
+            "resources.instance_count is more than 1, and nothing tells the nodes apart; add distribution: "
+            "{type: pytorch}, which sets RANK, WORLD_SIZE, MASTER_ADDR and MASTER_PORT."
+        )
     literals, data = parse_inputs(properties.get("inputs") or {})
     outputs = tuple(_parse_output(name, entry) for name, entry in (properties.get("outputs") or {}).items())
     timeout = (properties.get("limits") or {}).get("timeout")
@@ -166,10 +172,40 @@ def parse_command(properties: Mapping[str, Any]) -> CommandSpec:
         timeout_sec=parse_duration_sec(str(timeout)) if timeout else None,
         shm_size=resources.get("shmSize"),
         docker_arguments=_docker_arguments(resources),
+        node_count=nodes,
+        distribution=distribution,
     )
     # A placeholder that nothing fills is the job's fault, and known now.
     placeholders.resolve(command, {**spec.literal_values, **dict.fromkeys(spec.path_references, "")})
     return spec
+
+
+def node_count(properties: Mapping[str, Any]) -> int:
+    """Return on how many nodes a command job runs; raises InvalidRequestError."""
+    count = (properties.get("resources") or {}).get("instanceCount")
+    if count is None:
+        return 1
+    if isinstance(count, bool) or not isinstance(count, int) or not 1 <= count <= MOST_NODES:
+        raise InvalidRequestError(f"resources.instance_count must be a whole number from 1 to {MOST_NODES}.")
+    return count
+
+
+def _distribution(asked: Mapping[str, Any] | None) -> str | None:
+    """Return whose environment variables the nodes get: one process runs on each."""
+    if not asked:
+        return None
+    kind = str(asked.get("distributionType", "")).lower()
+    if kind not in DISTRIBUTIONS:
+        raise InvalidRequestError(
+            f"The distribution '{asked.get('distributionType')}' is not emulated; {' and '.join(DISTRIBUTIONS)} are.",
+            "NotSupported",
+        )
+    if (asked.get("processCountPerInstance") or 1) != 1:
+        raise InvalidRequestError(
+            "distribution.process_count_per_instance must be 1: a node's container runs the command once.",
+            "NotSupported",
+        )
+    return kind
 
 
 def parse_inputs(inputs: Mapping[str, Any]) -> tuple[dict[str, str], tuple[DataInput, ...]]:

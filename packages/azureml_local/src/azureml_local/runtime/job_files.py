@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import re
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -14,7 +14,7 @@ from azureml_local.models.jobs import CommandSpec, artifact_uri
 from azureml_local.models.store import Resource, Store, now_text
 from azureml_local.runtime.blobs import BlobPlace, Blobs, place_of
 
-STD_LOG = "user_logs/std_log.txt"
+STD_LOG = "user_logs/std_log"
 LIFECYCLE_LOG = "system_logs/lifecycle.log"
 LOG_PERIOD_SEC = 1.0
 JOB_URI = re.compile(r"azureml://(?:.*/)?jobs/(?P<job>[^/]+)/outputs/(?P<output>[^/]+)(?:/paths/(?P<path>.*))?/?")
@@ -24,14 +24,22 @@ WEB_URL = re.compile(r"(?i)(?:https?|wasbs?|abfss?|adl)://.*")
 
 @dataclass(frozen=True)
 class JobFolder:
-    """A job's own folder on this machine, and its places in the container, which are laid out as AzureML does."""
+    """A job's own folder on this machine, and its places in the container, which are laid out as AzureML does.
+
+    Of a job with several nodes, each has its own working folder, home and log; inputs and named outputs are one.
+    """
 
     root: Path
     job_name: str
+    node: int | None = None  # None of a job with one
+
+    @property
+    def _own(self) -> Path:
+        return self.root / f"node_{self.node}" if self.node else self.root
 
     @property
     def work_dir(self) -> Path:
-        return self.root / "wd"
+        return self._own / "wd"
 
     @property
     def data_dir(self) -> Path:
@@ -39,11 +47,16 @@ class JobFolder:
 
     @property
     def home_dir(self) -> Path:
-        return self.root / "home"
+        return self._own / "home"
+
+    @property
+    def log_name(self) -> str:
+        """The name of what the command prints among the job's logs."""
+        return f"{STD_LOG}.txt" if self.node is None else f"{STD_LOG}_process_{self.node}.txt"
 
     @property
     def std_log(self) -> Path:
-        return self.root / "std_log.txt"
+        return self._own / "std_log.txt"
 
     @property
     def lifecycle_log(self) -> Path:
@@ -71,7 +84,7 @@ class JobFolder:
 
     def make(self) -> None:
         """Create the folders; ./outputs and ./logs are there when the command starts, as in AzureML."""
-        for path in (self.root, self.work_dir, self.data_dir, self.home_dir):
+        for path in (self.root, self._own, self.work_dir, self.data_dir, self.home_dir):
             make_private_dir(path)
         for name in ("outputs", "logs"):
             (self.work_dir / name).mkdir(exist_ok=True)
@@ -122,12 +135,14 @@ class JobFiles:
         place = self.place(base)
         return BlobPlace(place.account, place.container, f"{place.path}/{path}".strip("/"))
 
-    async def stage(self, spec: CommandSpec, code: Resource | None, folder: JobFolder) -> dict[str, str]:
+    async def stage(self, spec: CommandSpec, code: Resource | None, nodes: Sequence[JobFolder]) -> dict[str, str]:
         """Bring code and inputs down and make the outputs' folders; return what fills the command's placeholders."""
+        folder = nodes[0]
         if code is not None:
             place = self.place(str(code.properties["codeUri"]))
-            count = await self._fetch("code", place, folder.work_dir)
-            folder.note(f"code: {count} files")
+            for node in nodes:
+                count = await self._fetch("code", place, node.work_dir)
+                node.note(f"code: {count} files")
         paths = container_paths(spec, folder, {entry.name: self.place(entry.uri).name for entry in spec.data})
         for entry in spec.data:
             place = self.place(entry.uri)
@@ -161,12 +176,17 @@ class JobFiles:
             if "uri" in output
         )
 
-    async def collect(self, spec: CommandSpec, paths: Mapping[str, str], folder: JobFolder) -> None:
-        """Send ./outputs, ./logs, the named outputs and the lifecycle log up."""
+    async def collect(self, spec: CommandSpec, paths: Mapping[str, str], nodes: Sequence[JobFolder]) -> None:
+        """Send every node's ./outputs and ./logs, the named outputs and the lifecycle log up.
+
+        Of files of one name, the first node's stays, as it goes last.
+        """
+        folder = nodes[0]
         artifacts = place_of(artifact_uri(folder.job_name))
         try:
-            for name in ("outputs", "logs"):
-                await self._upload(folder.work_dir / name, below(artifacts, name))
+            for node in reversed(nodes):
+                for name in ("outputs", "logs"):
+                    await self._upload(node.work_dir / name, below(artifacts, name))
             for output in spec.outputs:
                 source = host_path(folder, paths[f"outputs.{output.name}"])
                 if source.exists():
@@ -183,7 +203,7 @@ class JobFiles:
 
     async def stream_log(self, folder: JobFolder, ended: asyncio.Event) -> None:
         """Append what the command prints to its log in the blobs, until all of it is there."""
-        place = below(place_of(artifact_uri(folder.job_name)), STD_LOG)
+        place = below(place_of(artifact_uri(folder.job_name)), folder.log_name)
         try:
             await self._stream_log(folder, place, ended)
         except DeploymentError as error:

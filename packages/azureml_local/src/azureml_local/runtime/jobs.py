@@ -9,9 +9,17 @@ import traceback
 from collections.abc import Mapping
 from typing import Any
 
-from azureml_local.exceptions import AzureError, ConflictError, DeploymentError, JobError
+from azureml_local.exceptions import AzureError, ConflictError, DeploymentError, InvalidRequestError, JobError
 from azureml_local.models.computes import SERVERLESS, capacity
-from azureml_local.models.jobs import compute_name, is_terminal, job_kind, parse_command, put_job, with_places
+from azureml_local.models.jobs import (
+    compute_name,
+    is_terminal,
+    job_kind,
+    node_count,
+    parse_command,
+    put_job,
+    with_places,
+)
 from azureml_local.models.pipelines import parse_pipeline
 from azureml_local.models.store import Resource, Store, now_text
 from azureml_local.models.sweeps import parse_sweep, trial_properties
@@ -61,8 +69,13 @@ class Jobs:
         """Refuse what could not run."""
         kind = job_kind(properties)
         if kind == "command":
-            parse_command(properties)
-            self._capacity(properties)
+            wanted = parse_command(properties).node_count
+            compute, nodes = self._capacity(properties)
+            if wanted > nodes:
+                raise InvalidRequestError(
+                    f"resources.instance_count is {wanted}, and the compute '{compute}' has {nodes} "
+                    f"node{'s' if nodes > 1 else ''} at most; ask for fewer, or for a compute with more max_instances."
+                )
         elif kind == "sweep":
             # All trials differ in values alone.
             trial = trial_properties(properties, parse_sweep(properties), 0, display_name=name)
@@ -127,7 +140,7 @@ class Jobs:
             self._say(job, "Running")
             return await (run_sweep if kind == "sweep" else run_pipeline)(job, canceled, self._family)
         compute, nodes = self._capacity(job.properties)
-        async with self._slots.hold(compute, nodes, canceled) as held:
+        async with self._slots.hold(compute, nodes, canceled, node_count(job.properties)) as held:
             if not held:
                 return CANCELED
             if again:

@@ -1,4 +1,4 @@
-"""Computes' nodes: each runs one job at a time, and jobs wait for one in the order of their submission."""
+"""Computes' nodes: each runs one job at a time, and jobs wait for theirs in the order of their submission."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from contextlib import asynccontextmanager
 
 
 class Slots:
-    """How many jobs run on each compute."""
+    """How many nodes of each compute are busy."""
 
     def __init__(self) -> None:
         self._busy: Counter[str] = Counter()
@@ -17,15 +17,15 @@ class Slots:
         self._changed = asyncio.Condition()
 
     @asynccontextmanager
-    async def hold(self, compute: str, capacity: int, canceled: asyncio.Event) -> AsyncIterator[bool]:
-        """Wait for a node and keep it; yields False, without one, when the job is canceled first."""
+    async def hold(self, compute: str, capacity: int, canceled: asyncio.Event, nodes: int = 1) -> AsyncIterator[bool]:
+        """Wait for so many nodes and keep them; yields False, without any, when the job is canceled first."""
         ticket = object()
         queue = self._queues.setdefault(compute, [])
         queue.append(ticket)
         try:
             async with self._changed:
                 await self._changed.wait_for(
-                    lambda: canceled.is_set() or (queue[0] is ticket and self._busy[compute] < capacity)
+                    lambda: canceled.is_set() or (queue[0] is ticket and self._busy[compute] + nodes <= capacity)
                 )
         finally:
             queue.remove(ticket)
@@ -33,12 +33,12 @@ class Slots:
             await self.wake()
             yield False
             return
-        self._busy[compute] += 1
+        self._busy[compute] += nodes
         await self.wake()
         try:
             yield True
         finally:
-            self._busy[compute] -= 1
+            self._busy[compute] -= nodes
             await self.wake()
 
     async def wake(self) -> None:
