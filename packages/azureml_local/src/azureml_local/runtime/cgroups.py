@@ -1,0 +1,394 @@
+"""Control groups, version 1 and 2: where they can be made, what they limit, and what they say was used.
+
+https://docs.kernel.org/admin-guide/cgroup-v2.html and https://docs.kernel.org/admin-guide/cgroup-v1/
+"""
+
+from __future__ import annotations
+
+import contextlib
+import errno
+import os
+import re
+import signal
+import time
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Literal
+
+from azureml_local.telemetry.usage import Usage
+
+PERIOD_US = 100_000
+# The kernel takes no shorter quota than a millisecond (kernel/sched/core.c, min_cfs_quota_period).
+SHORTEST_QUOTA_US = 1000
+# A group goes only when the last of its killed processes is reaped, which takes a moment.
+REMOVAL_LIMIT_SEC = 5.0
+NEEDED_V1 = ("cpu", "cpuacct", "memory")
+NEEDED_V2 = ("cpu", "memory")
+# Of what a group is without: a limit so large is none (v1 says 2^63 rounded down to a page).
+NO_LIMIT_BYTES = 1 << 62
+
+
+class CgroupsUnavailable(Exception):
+    """No groups can be made here; the message says why, and what would help."""
+
+
+@dataclass(frozen=True)
+class Mounts:
+    """Where this process stands in the hierarchies that are mounted."""
+
+    # Version 1: by controller, our own group's folder and the mount point above it.
+    v1: Mapping[str, tuple[Path, Path]]
+    v2: tuple[Path, Path] | None
+
+
+@dataclass(frozen=True)
+class Group:
+    """One group: a folder per controller (in version 2 all of them are the same)."""
+
+    version: Literal[1, 2]
+    folders: Mapping[str, Path]
+
+    @property
+    def distinct(self) -> tuple[Path, ...]:
+        """The folders, each once: controllers may be mounted together."""
+        return tuple(dict.fromkeys(self.folders.values()))
+
+    @property
+    def entrances(self) -> tuple[Path, ...]:
+        """The files to write a process's id to (0: the writer's own)."""
+        return tuple(folder / "cgroup.procs" for folder in self.distinct)
+
+    def child(self, name: str) -> Group:
+        """Name a group below this one."""
+        return Group(self.version, {key: folder / name for key, folder in self.folders.items()})
+
+
+def parse_mounts(mountinfo: str, own: str) -> Mounts:
+    """Read /proc/self/mountinfo and /proc/self/cgroup (proc(5), cgroups(7))."""
+    memberships = dict[str, str]()
+    for line in own.splitlines():
+        _, controllers, path = line.split(":", 2)
+        memberships |= dict.fromkeys(controllers.split(","), path)
+    v1: dict[str, tuple[Path, Path]] = {}
+    v2: tuple[Path, Path] | None = None
+    for line in mountinfo.splitlines():
+        before, _, after = line.partition(" - ")
+        fields, kind = before.split(), after.split()
+        if kind[0] not in ("cgroup", "cgroup2"):
+            continue
+        root, point = _unescape(fields[3]), Path(_unescape(fields[4]))
+        for controller in [""] if kind[0] == "cgroup2" else kind[2].split(","):
+            if controller not in memberships:
+                continue
+            place = _below(memberships[controller], root)
+            if place is None:
+                continue
+            if kind[0] == "cgroup2":
+                v2 = v2 or (point / place, point)
+            else:
+                v1.setdefault(controller, (point / place, point))
+    return Mounts(v1, v2)
+
+
+def _unescape(text: str) -> str:
+    return re.sub(r"\\([0-7]{3})", lambda match: chr(int(match[1], 8)), text)
+
+
+def _below(path: str, root: str) -> str | None:
+    """Return where a group lies below what is mounted; None when it is outside of it."""
+    if ".." in path.split("/"):
+        return None
+    if root == "/":
+        return path.lstrip("/")
+    if path == root or path.startswith(f"{root}/"):
+        return path[len(root) :].lstrip("/")
+    return None
+
+
+def own_mounts() -> Mounts:
+    """Return where this process stands."""
+    return parse_mounts(Path("/proc/self/mountinfo").read_text(), Path("/proc/self/cgroup").read_text())
+
+
+# Making
+
+
+def make_parent(mounts: Mounts, name: str) -> Group:
+    """Make our own group, below which instances get theirs; raises CgroupsUnavailable."""
+    try:
+        if all(controller in mounts.v1 for controller in NEEDED_V1):
+            return _make_parent_v1(mounts, name)
+        if mounts.v2 is not None:
+            return _make_parent_v2(*mounts.v2, name)
+    except OSError as error:
+        raise CgroupsUnavailable(words(error)) from error
+    raise CgroupsUnavailable(
+        "no control groups with the controllers cpu and memory are mounted; in a container, mount /sys/fs/cgroup"
+    )
+
+
+def words(error: OSError) -> str:
+    """Return the reason and what would help."""
+    place = error.filename or "/sys/fs/cgroup"
+    if error.errno == errno.EROFS:
+        return (
+            f"{place}: the control groups are mounted read-only; "
+            "in a container, run it with --privileged --cgroupns=host"
+        )
+    if error.errno in (errno.EACCES, errno.EPERM):
+        return (
+            f"{place}: this user may make no control groups; run as root, or by "
+            "'systemd-run --user --scope -p Delegate=yes azureml-local up'"
+        )
+    if error.errno == errno.EBUSY:
+        return (
+            f"{place}: holds processes of others; run by 'systemd-run --user --scope -p Delegate=yes azureml-local up'"
+        )
+    return f"{place}: {error.strerror}"
+
+
+def _make_parent_v1(mounts: Mounts, name: str) -> Group:
+    # Below our own groups, so that whatever limits us limits the instances too.
+    wanted = [*NEEDED_V1, *(["blkio"] if "blkio" in mounts.v1 else [])]
+    parent = Group(1, {controller: mounts.v1[controller][0] / name for controller in wanted})
+    for folder in parent.distinct:
+        folder.mkdir(exist_ok=True)
+    return parent
+
+
+def _make_parent_v2(own: Path, top: Path, name: str) -> Group:
+    """Find the nearest place above us whose children get the controllers.
+
+    A group that has processes cannot hand controllers on (the "no internal processes" rule), so it is seldom our own.
+    """
+    lineage = [own, *(folder for folder in own.parents if folder == top or top in folder.parents)]
+    refusal: OSError | None = None
+    for folder in lineage:
+        try:
+            if not _hands_on(folder) and not (
+                _is_root(folder) or (folder == own and _vacate(folder, f"{name}-supervisor"))
+            ):
+                continue
+            _hand_on(folder)
+            parent = folder / name
+            parent.mkdir(exist_ok=True)
+            _hand_on(parent)
+        except OSError as error:
+            refusal = refusal or error
+            continue
+        return Group(2, dict.fromkeys((*NEEDED_V2, "io"), parent))
+    if refusal is not None:
+        raise refusal
+    raise OSError(errno.EBUSY, os.strerror(errno.EBUSY), str(own))
+
+
+def _hands_on(folder: Path) -> bool:
+    return set(NEEDED_V2) <= set((folder / "cgroup.subtree_control").read_text().split())
+
+
+def _hand_on(folder: Path) -> None:
+    """Give the controllers to the groups below a folder."""
+    present = (folder / "cgroup.controllers").read_text().split()
+    enabled = (folder / "cgroup.subtree_control").read_text().split()
+    wanted = [controller for controller in (*NEEDED_V2, "io") if controller in present and controller not in enabled]
+    if missing := [controller for controller in NEEDED_V2 if controller not in present]:
+        raise OSError(errno.ENOENT, f"the controller {missing[0]} is not handed on to it", str(folder))
+    if wanted:
+        (folder / "cgroup.subtree_control").write_text(" ".join(f"+{controller}" for controller in wanted))
+
+
+def _is_root(folder: Path) -> bool:
+    # Only the system's root group lacks this file, and it alone may have processes beside controllers.
+    return not (folder / "cgroup.type").exists()
+
+
+def _vacate(folder: Path, name: str) -> bool:
+    """Move this process, and the `up` that started it, a group down, if nobody else is in ours."""
+    members = _members(folder / "cgroup.procs")
+    if not members <= {os.getpid(), os.getppid()}:
+        return False
+    leaf = folder / name
+    leaf.mkdir(exist_ok=True)
+    for pid in members:
+        (leaf / "cgroup.procs").write_text(str(pid))
+    return True
+
+
+def make_group(parent: Group, name: str, vcpus: float | None, memory_bytes: int) -> Group:
+    """Make an instance's group with its limits; without `vcpus` it may use all that there is."""
+    group = parent.child(name)
+    for folder in group.distinct:
+        folder.mkdir(exist_ok=True)
+    quota_us = None if vcpus is None else max(SHORTEST_QUOTA_US, round(vcpus * PERIOD_US))
+    cpu, memory = group.folders["cpu"], group.folders["memory"]
+    if group.version == 2:
+        (cpu / "cpu.max").write_text(f"{'max' if quota_us is None else quota_us} {PERIOD_US}")
+        (memory / "memory.max").write_text(str(memory_bytes))
+        # A machine of this size would have no swap of ours; and it dies whole, as a container does.
+        for name, value in (("memory.swap.max", "0"), ("memory.oom.group", "1")):
+            if (memory / name).exists():
+                (memory / name).write_text(value)
+        return group
+    (cpu / "cpu.cfs_period_us").write_text(str(PERIOD_US))
+    (cpu / "cpu.cfs_quota_us").write_text(str(-1 if quota_us is None else quota_us))
+    (memory / "memory.limit_in_bytes").write_text(str(memory_bytes))
+    # Memory and swap together; where swap is not accounted, none is to be used.
+    together = memory / "memory.memsw.limit_in_bytes"
+    if together.exists():
+        together.write_text(str(memory_bytes))
+    else:
+        (memory / "memory.swappiness").write_text("0")
+    return group
+
+
+# Removing
+
+
+def members(group: Group) -> set[int]:
+    """Return the processes in a group."""
+    return {pid for entrance in group.entrances for pid in _members(entrance)}
+
+
+def _members(entrance: Path) -> set[int]:
+    try:
+        return {int(line) for line in entrance.read_text().split()}
+    except OSError as error:
+        if error.errno in (errno.ENOENT, errno.ENODEV):
+            return set()
+        raise
+
+
+def remove(folders: Iterable[Path]) -> list[Path]:
+    """Remove groups of ours, children before parents, killing what is left in them; returns those that stay."""
+    left = sorted(dict.fromkeys(folders), key=lambda folder: -len(folder.parts))
+    deadline = time.monotonic() + REMOVAL_LIMIT_SEC
+    while left:
+        left = [folder for folder in left if not _remove_one(folder)]
+        if not left or time.monotonic() > deadline:
+            return left
+        time.sleep(0.02)
+    return left
+
+
+def _remove_one(folder: Path) -> bool:
+    for pid in _members(folder / "cgroup.procs"):
+        # A process of another pid namespace is listed as 0, which kill(2) takes for our own process group.
+        if pid > 0 and pid != os.getpid():
+            with contextlib.suppress(ProcessLookupError):
+                os.kill(pid, signal.SIGKILL)
+    try:
+        folder.rmdir()
+    except FileNotFoundError:
+        return True
+    except OSError as error:
+        if error.errno == errno.EBUSY:
+            return False
+        raise
+    return True
+
+
+def tree_of(folder: Path) -> list[Path]:
+    """Return a group's folder and all below it."""
+    try:
+        below = [entry for entry in folder.iterdir() if entry.is_dir()]
+    except FileNotFoundError:
+        return []
+    return [folder, *(path for entry in below for path in tree_of(entry))]
+
+
+# Reading
+
+
+def usage_of(group: Group) -> Usage:
+    """Return what a group has used since it was made; raises OSError when it is gone."""
+    cpu, memory = group.folders["cpu"], group.folders["memory"]
+    if group.version == 2:
+        statistics = _pairs(memory / "memory.stat")
+        in_use = int((memory / "memory.current").read_text()) - statistics.get("inactive_file", 0)
+        moved = _moved_v2(group.folders["io"] / "io.stat")
+        return Usage(_pairs(cpu / "cpu.stat")["usage_usec"] / 1e6, max(0, in_use), *moved)
+    statistics = _pairs(memory / "memory.stat")
+    in_use = int((memory / "memory.usage_in_bytes").read_text()) - statistics.get("total_inactive_file", 0)
+    used_ns = int((group.folders["cpuacct"] / "cpuacct.usage").read_text())
+    blocks = group.folders.get("blkio")
+    moved = _moved_v1(blocks / "blkio.throttle.io_service_bytes_recursive") if blocks else (None, None)
+    return Usage(used_ns / 1e9, max(0, in_use), *moved)
+
+
+def oom_kills(group: Group) -> int:
+    """Return how many processes of a group the kernel has killed for its memory limit."""
+    name = "memory.events" if group.version == 2 else "memory.oom_control"
+    return _pairs(group.folders["memory"] / name).get("oom_kill", 0)
+
+
+def _pairs(path: Path) -> dict[str, int]:
+    pairs = (line.split() for line in path.read_text().splitlines())
+    return {pair[0]: int(pair[1]) for pair in pairs if len(pair) == 2}
+
+
+def _moved_v1(path: Path) -> tuple[int | None, int | None]:
+    if not path.exists():
+        return None, None
+    moved = {"Read": 0, "Write": 0}
+    for line in path.read_text().splitlines():
+        fields = line.split()
+        if len(fields) == 3 and fields[1] in moved:
+            moved[fields[1]] += int(fields[2])
+    return moved["Read"], moved["Write"]
+
+
+def _moved_v2(path: Path) -> tuple[int | None, int | None]:
+    if not path.exists():
+        return None, None
+    moved = {"rbytes": 0, "wbytes": 0}
+    for line in path.read_text().splitlines():
+        for field in line.split()[1:]:
+            name, _, value = field.partition("=")
+            if name in moved:
+                moved[name] += int(value)
+    return moved["rbytes"], moved["wbytes"]
+
+
+# What limits us already
+
+
+def inherited_vcpus(mounts: Mounts) -> float | None:
+    """Return the CPUs that the groups we are in leave us; None when they set no limit."""
+    quotas = []
+    if "cpu" in mounts.v1:
+        for folder in _lineage(*mounts.v1["cpu"]):
+            quota = _number(folder / "cpu.cfs_quota_us")
+            period = _number(folder / "cpu.cfs_period_us")
+            if quota is not None and quota > 0 and period:
+                quotas.append(quota / period)
+    elif mounts.v2 is not None:
+        for folder in _lineage(*mounts.v2):
+            path = folder / "cpu.max"
+            fields = path.read_text().split() if path.exists() else ["max"]
+            if fields[0] != "max":
+                quotas.append(int(fields[0]) / int(fields[1]))
+    return min(quotas, default=None)
+
+
+def inherited_memory_bytes(mounts: Mounts) -> int | None:
+    """Return the memory that the groups we are in leave us; None when they set no limit."""
+    if "memory" in mounts.v1:
+        paths = [folder / "memory.limit_in_bytes" for folder in _lineage(*mounts.v1["memory"])]
+    elif mounts.v2 is not None:
+        paths = [folder / "memory.max" for folder in _lineage(*mounts.v2)]
+    else:
+        paths = []
+    limits = [limit for path in paths if (limit := _number(path)) is not None and limit < NO_LIMIT_BYTES]
+    return min(limits, default=None)
+
+
+def _lineage(own: Path, top: Path) -> list[Path]:
+    return [own, *(folder for folder in own.parents if folder == top or top in folder.parents)]
+
+
+def _number(path: Path) -> int | None:
+    if not path.exists():
+        return None
+    text = path.read_text().strip()
+    return None if text == "max" else int(text)
