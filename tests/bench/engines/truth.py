@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 import os
 import subprocess
@@ -14,7 +15,9 @@ from pathlib import Path
 from typing import Any
 
 SOURCES = Path(__file__).parent / "server"
-BUILD = Path(os.environ.get("KNOWN_SERVER_BUILD", Path(tempfile.gettempdir()) / f"known_server-{os.getuid()}"))
+# CMake ties a build to its sources, so every checkout has a folder of its own.
+_OWN = f"known_server-{os.getuid()}-{hashlib.sha256(bytes(SOURCES.resolve())).hexdigest()[:12]}"
+BUILD = Path(os.environ.get("KNOWN_SERVER_BUILD", Path(tempfile.gettempdir()) / _OWN))
 
 
 @cache

@@ -102,14 +102,14 @@ def test_the_frontier_is_of_those_that_meet_their_goals() -> None:
 
 
 def test_without_a_met_goal_the_frontier_is_of_all_and_nothing_is_chosen() -> None:
-    wanted = {"accuracy": Goal("threshold", 0.99), "latency": Goal("percent-min-improvement", 90)}
+    wanted = {"accuracy": Goal("threshold", 0.99), "latency": Goal("percent-min-improvement", 90, "ms")}
     result = found({"a": (0.98, 5.0), "b": (0.97, 1.5)}, wanted)
     assert names([one for one in result if one.on_frontier]) == ["a", "b"]
     assert chosen(result, 1) == []
     nearest = nearest_miss(result)
     assert nearest is not None
     assert nearest.node.model_id == "b"
-    assert [str(miss) for miss in nearest.misses] == ["accuracy 0.97, needed ≥ 0.99", "latency 1.5, needed ≤ 1"]
+    assert [str(miss) for miss in nearest.misses] == ["accuracy 0.97, needed ≥ 0.99", "latency 1.5 ms, needed ≤ 1 ms"]
 
 
 def test_ties_are_broken_by_the_next_priority() -> None:

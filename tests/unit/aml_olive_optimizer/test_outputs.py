@@ -93,7 +93,7 @@ def test_the_package(tmp_path: Path, found: Found) -> None:
     wheel = tmp_path / "onnxruntime-1.whl"
     wheel.write_bytes(b"wheel")
     outputs = tmp_path / "outputs"
-    packaged = publish.artifacts(outputs, found.footprints, judge(found), best_first(found, 2), wheel)
+    packaged = publish.artifacts(outputs, found.footprints, judge(found), best_first(found, 2), MS, wheel)
     assert [entry.name for entry in packaged] == [
         "cpu-openvino_BestCandidateModel_1",
         "cpu-cpu_BestCandidateModel_1",
@@ -125,7 +125,7 @@ def test_the_package(tmp_path: Path, found: Found) -> None:
 
 def test_footprints_are_written_with_our_judgement(tmp_path: Path, found: Found) -> None:
     goals = {"latency": Goal("threshold", 4.5)}
-    publish.artifacts(tmp_path / "o", found.footprints, judge(found, goals), best_first(found), None)
+    publish.artifacts(tmp_path / "o", found.footprints, judge(found, goals), best_first(found), MS, None)
     whole = load(tmp_path / "o" / "cpu-cpu_footprints.json")
     assert set(whole) == {"input", "converted", "tuned0", "tuned1"}
     assert [whole[name]["metrics"]["if_goals_met"] for name in ("tuned0", "tuned1")] == [False, True]
@@ -135,7 +135,7 @@ def test_footprints_are_written_with_our_judgement(tmp_path: Path, found: Found)
 
 
 def test_named_outputs(tmp_path: Path, found: Found) -> None:
-    packaged = publish.artifacts(tmp_path / "o", found.footprints, judge(found), best_first(found), None)
+    packaged = publish.artifacts(tmp_path / "o", found.footprints, judge(found), best_first(found), MS, None)
     publish.models(tmp_path / "m", packaged)
     publish.parameters(tmp_path / "p", packaged, found.footprints)
     assert {path.name for path in (tmp_path / "m").iterdir()} == {
@@ -153,13 +153,13 @@ def test_named_outputs(tmp_path: Path, found: Found) -> None:
 
 
 def test_what_an_earlier_run_left_is_gone(tmp_path: Path, found: Found) -> None:
-    packaged = publish.artifacts(tmp_path / "o", found.footprints, judge(found), best_first(found, 2), None)
+    packaged = publish.artifacts(tmp_path / "o", found.footprints, judge(found), best_first(found, 2), MS, None)
     publish.models(tmp_path / "m", packaged)
     publish.parameters(tmp_path / "p", packaged, found.footprints)
     (tmp_path / "m" / "mine.txt").write_text("kept", encoding="utf-8")
     alone = {"cpu-cpu": found.footprints["cpu-cpu"]}
     judged = {"cpu-cpu": judge(found)["cpu-cpu"]}
-    packaged = publish.artifacts(tmp_path / "o", alone, judged, footprints.chosen(judged["cpu-cpu"], 1), None)
+    packaged = publish.artifacts(tmp_path / "o", alone, judged, footprints.chosen(judged["cpu-cpu"], 1), MS, None)
     publish.models(tmp_path / "m", packaged)
     publish.parameters(tmp_path / "p", packaged, alone)
     assert not [path for folder in "omp" for path in (tmp_path / folder).rglob("*openvino*")]
@@ -172,7 +172,7 @@ def test_what_an_earlier_run_left_is_gone(tmp_path: Path, found: Found) -> None:
 def test_an_output_folder_that_cannot_be_written(tmp_path: Path, found: Found) -> None:
     (tmp_path / "file").write_text("", encoding="utf-8")
     with pytest.raises(ToolError, match="cannot be"):
-        publish.artifacts(tmp_path / "file" / "o", found.footprints, judge(found), best_first(found), None)
+        publish.artifacts(tmp_path / "file" / "o", found.footprints, judge(found), best_first(found), MS, None)
 
 
 def test_inference_settings_in_every_form() -> None:
@@ -194,13 +194,14 @@ def test_inference_settings_in_every_form() -> None:
 
 def test_the_chart_has_every_candidate(found: Found) -> None:
     goals = {"latency": Goal("threshold", 4.5)}
-    drawing = charts.figure("cpu-cpu", judge(found, goals)["cpu-cpu"])
+    drawing = charts.figure("cpu-cpu", judge(found, goals)["cpu-cpu"], MS)
     points, frontier = drawing["data"]
     assert points["x"] == [0.98, 0.98]
     assert points["y"] == [5.0, 4.0]
     assert points["marker"]["symbol"] == ["x", "circle"]
     assert frontier["y"] == [4.0]
     assert drawing["layout"]["xaxis"]["title"]["text"] == "accuracy"
+    assert drawing["layout"]["yaxis"]["title"]["text"] == "latency (ms)"
 
 
 @pytest.mark.parametrize("kept", [0, 1])
@@ -211,7 +212,7 @@ def test_a_chart_needs_no_second_metric(found: Found, kept: int) -> None:
             values = {name: value for name, value in node["metrics"]["value"].items() if name == "latency" and kept}
             node["metrics"] = {**node["metrics"], "value": values} if values else None
     candidates = footprints.candidates(footprints.parse("cpu-cpu", document), {}, evaluated=bool(kept))
-    drawing = charts.figure("cpu-cpu", candidates)
+    drawing = charts.figure("cpu-cpu", candidates, MS)
     assert drawing["data"][0]["y"] == ([5.0, 4.0] if kept else [])
 
 
@@ -221,7 +222,7 @@ def test_a_chart_of_metrics_that_are_only_reported(found: Found) -> None:
         if node.get("metrics"):
             values = {name: {**value, "priority": -1} for name, value in node["metrics"]["value"].items()}
             node["metrics"] = {**node["metrics"], "value": values}
-    drawing = charts.figure("cpu-cpu", footprints.candidates(footprints.parse("cpu-cpu", document), {}))
+    drawing = charts.figure("cpu-cpu", footprints.candidates(footprints.parse("cpu-cpu", document), {}), {})
     assert drawing["data"][0]["y"] == [5.0, 4.0]
 
 
@@ -267,7 +268,7 @@ def test_the_page_tells_the_nearest_miss(found: Found) -> None:
 
 
 def test_the_table(tmp_path: Path, found: Found) -> None:
-    packaged = publish.artifacts(tmp_path / "o", found.footprints, judge(found), best_first(found), None)
+    packaged = publish.artifacts(tmp_path / "o", found.footprints, judge(found), best_first(found), MS, None)
     header, first, second = summary.table(
         packaged, found.footprints, {"latency": Goal("percent-min-improvement", 20)}, MS
     )

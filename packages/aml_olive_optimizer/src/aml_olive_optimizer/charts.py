@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -21,8 +21,11 @@ def axes(found: Sequence[Candidate]) -> tuple[str, str]:
     return ("order of the search", names[0]) if len(names) == 1 else (names[0], names[1])
 
 
-def figure(accelerator: str, found: Sequence[Candidate]) -> dict[str, Any]:
-    """Return the chart as plotly's own JSON: every candidate, the frontier joined, goals missed shown as crosses."""
+def figure(accelerator: str, found: Sequence[Candidate], units: Mapping[str, str]) -> dict[str, Any]:
+    """Return the chart as plotly's own JSON: every candidate, the frontier joined, goals missed shown as crosses.
+
+    `units` has the unit of the metrics that have one, for the axes.
+    """
     across, up = axes(found) if any(candidate.node.metrics for candidate in found) else ("", "")
 
     def point(index: int, candidate: Candidate) -> tuple[float, float]:
@@ -41,7 +44,7 @@ def figure(accelerator: str, found: Sequence[Candidate]) -> dict[str, Any]:
                 "name": "candidates",
                 "x": [place[0] for _, place in drawn],
                 "y": [place[1] for _, place in drawn],
-                "text": [_label(candidate) for candidate, _ in drawn],
+                "text": [_label(candidate, units) for candidate, _ in drawn],
                 "hovertemplate": "%{text}<extra></extra>",
                 "marker": {
                     "size": [12 if candidate.on_frontier else 8 for candidate, _ in drawn],
@@ -61,16 +64,22 @@ def figure(accelerator: str, found: Sequence[Candidate]) -> dict[str, Any]:
         ],
         "layout": {
             "title": {"text": f"{accelerator}: candidates and their Pareto frontier (crosses miss a goal)"},
-            "xaxis": {"title": {"text": across}},
-            "yaxis": {"title": {"text": up}},
+            "xaxis": {"title": {"text": _with_unit(across, units)}},
+            "yaxis": {"title": {"text": _with_unit(up, units)}},
             "width": 1000,
             "height": 600,
         },
     }
 
 
-def _label(candidate: Candidate) -> str:
-    lines = [candidate.node.model_id, *(f"{name}: {found.value:.6g}" for name, found in candidate.node.metrics.items())]
+def _with_unit(name: str, units: Mapping[str, str]) -> str:
+    return f"{name} ({units[name]})" if name in units else name
+
+
+def _label(candidate: Candidate, units: Mapping[str, str]) -> str:
+    metrics = candidate.node.metrics
+    lines = [candidate.node.model_id]
+    lines += [f"{_with_unit(name, units)}: {found.value:.6g}" for name, found in metrics.items()]
     return "<br>".join(lines + [f"misses {miss}" for miss in candidate.misses])
 
 

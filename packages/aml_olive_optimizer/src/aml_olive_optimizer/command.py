@@ -114,7 +114,7 @@ def _publish(job: Job, found: Found, resolved: Mapping[str, Any], cache: Path) -
     for name, reason in reasons.items():
         log.warning("%s: no output model: %s", name, reason)
     wheel = runtime_wheel.repack(runtime_wheel.folder(otherwise=cache))
-    packaged = publish.artifacts(job.outputs, found.footprints, judged, best_first, wheel)
+    packaged = publish.artifacts(job.outputs, found.footprints, judged, best_first, footprints.units(resolved), wheel)
     if job.values["optimized_model_path"] is not None:
         publish.models(job.values["optimized_model_path"], packaged)
     if job.values["optimized_parameters_path"] is not None:

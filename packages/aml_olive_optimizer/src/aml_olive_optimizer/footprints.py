@@ -31,6 +31,7 @@ class Goal:
 
     kind: str
     value: float
+    unit: str = ""  # "ms" for a latency
 
     def threshold(self, baseline: float | None, higher_is_better: bool) -> float | None:
         """Return the value to reach; None where it depends on an input model that was not measured."""
@@ -94,9 +95,12 @@ class Miss:
     value: float
     needed: float
     higher_is_better: bool
+    unit: str = ""  # "ms" for a latency
 
     def __str__(self) -> str:
-        return f"{self.metric} {self.value:.6g}, needed {'≥' if self.higher_is_better else '≤'} {self.needed:.6g}"
+        unit = f" {self.unit}" if self.unit else ""
+        sign = "≥" if self.higher_is_better else "≤"
+        return f"{self.metric} {self.value:.6g}{unit}, needed {sign} {self.needed:.6g}{unit}"
 
     @property
     def distance(self) -> float:
@@ -147,12 +151,14 @@ def _node(model_id: str, found: Mapping[str, Any]) -> Node:
 def goals(configuration: Mapping[str, Any]) -> dict[str, Goal]:
     """Return the goals of every evaluator that a configuration uses, by `<metric>-<sub type>`."""
     found = {}
+    unit = units(configuration)
     for evaluator in used_evaluators(configuration):
         for metric in evaluator.get("metrics", []):
             for sub_type in metric.get("sub_types", []):
                 goal = sub_type.get("goal")
                 if goal and sub_type.get("priority", -1) > 0:
-                    found[f"{metric['name']}-{sub_type['name']}"] = Goal(str(goal["type"]), float(goal["value"]))
+                    name = f"{metric['name']}-{sub_type['name']}"
+                    found[name] = Goal(str(goal["type"]), float(goal["value"]), unit.get(name, ""))
     return found
 
 
@@ -216,7 +222,7 @@ def _misses(node: Node, baseline: Mapping[str, Measurement], wanted: Mapping[str
         base = baseline.get(name)
         needed = goal.threshold(base.value if base else None, measured.higher_is_better)
         if needed is not None and (measured.value < needed if measured.higher_is_better else measured.value > needed):
-            found.append(Miss(name, measured.value, needed, measured.higher_is_better))
+            found.append(Miss(name, measured.value, needed, measured.higher_is_better, goal.unit))
     return tuple(found)
 
 

@@ -27,6 +27,7 @@ def artifacts(
     footprints: Mapping[str, Footprint],
     candidates: Mapping[str, Sequence[Candidate]],
     best_first: Sequence[Candidate],
+    units: Mapping[str, str],
     wheel: Path | None,
 ) -> list[Packaged]:
     """Write ./outputs: footprints, frontiers, charts, the package as a zip and unpacked. Returns what is in it."""
@@ -44,7 +45,7 @@ def artifacts(
             with outputs.atomic_file(
                 folder / f"{accelerator}_pareto_frontier_footprints_footprints_chart.html"
             ) as temporary:
-                charts.write(temporary, charts.figure(accelerator, found))
+                charts.write(temporary, charts.figure(accelerator, found, units))
         with outputs.atomic_folder(folder / PACKAGE) as root:
             built = package.build(root, best_first, footprints, wheel)
             with outputs.atomic_file(folder / f"{PACKAGE}.zip") as temporary:

@@ -69,7 +69,7 @@ Reply reply_to(std::string_view method, std::string_view path, long number, metr
   path = path.substr(0, path.find('?'));
   // A HEAD's answer announces a length and has no body (RFC 9110, 9.3.2).
   if (method == "HEAD") return {"HTTP/1.1 200 OK\r\nContent-Length: 1000\r\n\r\n"};
-  if (path == "/") return {ok(), Then::keep, default_delay};
+  if (path == "/" || path == "/queue") return {ok(), Then::keep, default_delay};
   if (const auto found = fixed().find(path); found != fixed().end()) return found->second();
   long value = 0;
   if (numbered(path, "/delay/", value)) return {ok(), Then::keep, value * metronome::kMicrosecond};

@@ -26,7 +26,7 @@ struct Reply {
 };
 
 // `number` counts the requests of one connection from 1. An unknown path answers 404. The paths, by example:
-//   /  /delay/5000 (microseconds)  /status/429  /large/100000 (bytes)
+//   /  /queue (waits for its turn, see queue.h)  /delay/5000 (microseconds)  /status/429  /large/100000 (bytes)
 //   /chunked  /http10  /http10-keep  /close  /until-close  /continue  /early-hints  /redirect  /no-content
 //   /not-modified  /lower-case  /drip
 //   /reset  /drop  /hang  /garbage  /half-header  /half-header-hang  /half-body  /endless  /endless-chunked

@@ -24,6 +24,7 @@
 #include "clock.h"
 #include "histogram.h"
 #include "poller.h"
+#include "queue.h"
 
 namespace known {
 
@@ -42,6 +43,9 @@ struct Settings {
   long delay_us = 0;
   double stall_at_sec = 0;  // since the first request
   double stall_for_sec = 0;
+  int servers = 1;
+  double service_us = 5000;
+  std::uint64_t seed = 1;
   std::string cert;
   std::string key;
   std::string json;
@@ -74,7 +78,8 @@ struct Figures {
 
 class Server {
  public:
-  explicit Server(const Settings& settings) : settings_(settings) {
+  explicit Server(const Settings& settings)
+      : settings_(settings), queue_(settings.servers, settings.service_us, settings.seed) {
     listen();
     if (!settings.cert.empty()) load_certificate();
     sigset_t set;
@@ -232,9 +237,9 @@ class Server {
     if (length > 0 && figures_.bodies.size() < kMostBodies) ++figures_.bodies[client.in.substr(head_end + 4, length)];
     const auto space = client.in.find(' ');
     const auto second = client.in.find(' ', space + 1);
-    Reply reply = reply_to(std::string_view(client.in).substr(0, space),
-                           std::string_view(client.in).substr(space + 1, second - space - 1), ++client.requests,
-                           settings_.delay_us * metronome::kMicrosecond);
+    const std::string_view path = std::string_view(client.in).substr(space + 1, second - space - 1);
+    const Nanos delay = path == "/queue" ? queue_.departure(now) - now : settings_.delay_us * metronome::kMicrosecond;
+    Reply reply = reply_to(std::string_view(client.in).substr(0, space), path, ++client.requests, delay);
     client.in.erase(0, total);
     client.arrived = now;
     answer(client, std::move(reply), now);
@@ -358,6 +363,7 @@ class Server {
   void remove(Client& client) { clients_.erase(client.fd); }
 
   Settings settings_;
+  Queue queue_;
   metronome::Poller poller_;
   std::unique_ptr<SSL_CTX, decltype(&SSL_CTX_free)> context_{nullptr, SSL_CTX_free};
   int listen_fd_ = -1;
@@ -381,6 +387,9 @@ int main(int argc, char** argv) {
   app.add_option("--delay-us", settings.delay_us, "How long / waits before it answers");
   app.add_option("--stall-at", settings.stall_at_sec, "Seconds after the first request: answer nothing from then on");
   app.add_option("--stall-for", settings.stall_for_sec, "...for so many seconds");
+  app.add_option("--servers", settings.servers, "/queue: how many requests are served at a time")->check(CLI::PositiveNumber);
+  app.add_option("--service-us", settings.service_us, "/queue: mean service time");
+  app.add_option("--seed", settings.seed, "/queue: of the service times");
   app.add_option("--cert", settings.cert, "PEM certificate chain: serve TLS");
   app.add_option("--key", settings.key, "PEM key");
   app.add_option("--json", settings.json, "Write the figures here on SIGTERM");
