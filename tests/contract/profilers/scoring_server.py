@@ -27,6 +27,7 @@ class Received:
     headers: dict[str, str] = field(default_factory=dict)  # of the last request
     first_at: float | None = None  # when the first request came
     connections: int = 0
+    arrivals: list[float] = field(default_factory=list)  # with --arrivals: when each request had come, on one clock
 
 
 @dataclass
@@ -49,6 +50,7 @@ def arguments() -> argparse.Namespace:
     parser.add_argument("--reset_every", type=int, help="break the connection instead of every Nth answer")
     parser.add_argument("--answer_bytes", type=int, default=2, help="length of every answer")
     parser.add_argument("--certificate", help="PEM file with certificate and key: speak TLS")
+    parser.add_argument("--arrivals", action="store_true", help="tell in the end when each request came")
     return parser.parse_args()
 
 
@@ -101,6 +103,8 @@ async def answer(
     number = received.requests
     now = asyncio.get_running_loop().time()
     received.first_at = received.first_at or now
+    if options.arrivals:
+        received.arrivals.append(now)
     if options.stall_after_sec is not None:
         into_sec = now - received.first_at - options.stall_after_sec
         if 0 <= into_sec < options.stall_sec:

@@ -51,7 +51,8 @@ class Channel:
     def __init__(self, connection: socket.socket, secret: bytes, *, caller: bool, timeout_sec: float) -> None:
         self._socket = connection
         self._socket.settimeout(timeout_sec)
-        self._socket.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+        if connection.family in (socket.AF_INET, socket.AF_INET6):
+            connection.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
         own = os.urandom(_NONCE_BYTES)
         try:
             self._socket.sendall(own)
