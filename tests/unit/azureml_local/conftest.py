@@ -11,7 +11,9 @@ from azureml_local.models.store import Store
 from azureml_local.plane import Plane
 from azureml_local.processes import ProcessTable
 from azureml_local.runtime.blobs import Blobs
+from azureml_local.runtime.cgroups import own_mounts
 from azureml_local.runtime.children import Children
+from azureml_local.runtime.confinement import Confinement, this_machine
 from azureml_local.runtime.gateway import Gateway
 from azureml_local.runtime.haproxy_config import GatewayFiles
 from azureml_local.telemetry.series import MetricStore
@@ -28,4 +30,5 @@ def plane(tmp_path: Path) -> Plane:
     blobs = Blobs(settings.blob_port, secrets.storage_key, tls.ca)
     gateway = Gateway(home, children, files)
     store, metrics = Store(home.state_path), MetricStore(home.metrics_path)
-    return Plane(home, settings, secrets, store, blobs, gateway, metrics, children)
+    confinement = Confinement(this_machine(own_mounts()))
+    return Plane(home, settings, secrets, store, blobs, gateway, metrics, children, confinement)

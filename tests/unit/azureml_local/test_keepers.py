@@ -62,10 +62,13 @@ class Unstartable:
         if self.starts == 1:
             raise FileNotFoundError("bin/python")
 
+    def out_of_memory(self) -> None:
+        return None
+
     async def wait_ready(self, _client: Any) -> None:
         self.ready = True
 
-    async def stop(self) -> None:
+    async def stop(self, grace_sec: float = 0) -> None:
         self.ready = False
 
 
@@ -80,7 +83,7 @@ def test_an_instance_that_could_not_be_started_is_tried_again(monkeypatch: pytes
         async def changed() -> None:
             became_ready.set()
 
-        fleet = Fleet(Spec(), None, None, changed)  # type: ignore[arg-type]
+        fleet = Fleet(Spec(), None, None, None, changed)  # type: ignore[arg-type]
         fleet.instances = [Unstartable()]  # type: ignore[list-item]
         fleet.keep()
         try:

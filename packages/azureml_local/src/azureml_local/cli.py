@@ -34,6 +34,7 @@ from azureml_local.models.resource_ids import workspace_id
 from azureml_local.models.store import Store
 from azureml_local.processes import ProcessIdentity, find_owned, is_alive, recorded, send, stop_all
 from azureml_local.runtime.azurite import AZURITE_VARIABLE, find_azurite, install_azurite
+from azureml_local.runtime.confinement import remove_stale
 from azureml_local.runtime.containers import remove_containers
 from azureml_local.runtime.gateway import find_haproxy
 
@@ -120,6 +121,8 @@ def run_up(home: Home, arguments: argparse.Namespace) -> int:
                 if supervisor is None:
                     _stop(home, settings)
                 raise
+    for warning in _report(home).get("warnings", []):
+        print(f"{PROGRAM}: warning: {warning}", file=sys.stderr)
     if arguments.foreground:
         return _run_supervisor(home, azurite)
     print(_describe(home, settings))
@@ -235,6 +238,7 @@ def _sweep(home: Home, settings: Settings) -> int:
     left |= set(find_owned(settings.home_id))
     stop_all(left, grace_sec=2)
     home.processes_path.unlink(missing_ok=True)
+    remove_stale(home.cgroups_path)
     return len(left)
 
 

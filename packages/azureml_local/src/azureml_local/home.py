@@ -94,6 +94,10 @@ class Home:
         return self.run_dir / "processes.json"
 
     @property
+    def cgroups_path(self) -> Path:
+        return self.run_dir / "cgroups.json"
+
+    @property
     def lock_path(self) -> Path:
         return self.run_dir / "up.lock"
 

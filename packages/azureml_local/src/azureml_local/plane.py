@@ -19,6 +19,7 @@ from azureml_local.models.store import Operation, Resource, Store
 from azureml_local.runtime.blobs import Blobs
 from azureml_local.runtime.children import Children
 from azureml_local.runtime.command_jobs import CommandJobs
+from azureml_local.runtime.confinement import Confinement
 from azureml_local.runtime.containers import Engine
 from azureml_local.runtime.gateway import Gateway
 from azureml_local.runtime.haproxy_config import EndpointRoutes, Route, milliseconds
@@ -46,6 +47,7 @@ class Plane:
         gateway: Gateway,
         metrics: MetricStore,
         children: Children,
+        confinement: Confinement,
     ) -> None:
         self.home = home
         self.settings = settings
@@ -61,6 +63,7 @@ class Plane:
             children,
             home.deployments_dir,
             home.environments_dir(os.environ),
+            confinement,
             self.apply_gateway,
         )
         engine = Engine(settings.home_id, children)

@@ -9,7 +9,7 @@ import os
 import signal
 import socket
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import asdict
 
 import psutil
@@ -27,6 +27,7 @@ from azureml_local.processes import ProcessTable, identify
 from azureml_local.runtime.azurite import DATASTORE_ACCOUNT, start_azurite
 from azureml_local.runtime.blobs import DATASTORE_CONTAINERS, Blobs
 from azureml_local.runtime.children import Child, Children
+from azureml_local.runtime.confinement import Confinement, confine, group_name, write_folders
 from azureml_local.runtime.gateway import Gateway
 from azureml_local.runtime.haproxy_config import GatewayFiles
 from azureml_local.runtime.service import Service
@@ -36,7 +37,6 @@ from azureml_local.telemetry.series import MetricStore
 
 LOGGER = logging.getLogger(__name__)
 
-GIB = 1024**3
 RESTORE_WAIT_SEC = 60.0
 
 
@@ -49,10 +49,15 @@ class QuietServer(uvicorn.Server):
         yield
 
 
-def report(home: Home, status: str, error: str | None = None) -> None:
+def report(home: Home, status: str, error: str | None = None, warnings: Sequence[str] = ()) -> None:
     """Tell `up` and `status` how far the supervisor is."""
     identity = identify(os.getpid())
-    document = {"status": status, "error": error, "identity": asdict(identity) if identity else None}
+    document = {
+        "status": status,
+        "error": error,
+        "warnings": list(warnings),
+        "identity": asdict(identity) if identity else None,
+    }
     write_json(home.supervisor_path, document)
 
 
@@ -65,16 +70,27 @@ async def supervise(home: Home, azurite: str) -> None:
     for number in (signal.SIGTERM, signal.SIGINT):
         asyncio.get_running_loop().add_signal_handler(number, stop.set)
     async with contextlib.AsyncExitStack() as stack:
-        await _start(home, settings, load_secrets(home), azurite, stack)
+        # First to come and last to go, because everything else may stand in its groups.
+        confinement = await asyncio.to_thread(confine, group_name(settings.home_id))
+        stack.callback(confinement.close)
+        write_folders(home.cgroups_path, confinement)
+        if confinement.warning:
+            LOGGER.warning("%s", confinement.warning)
+        await _start(home, settings, load_secrets(home), azurite, confinement, stack)
         if not stop.is_set():
-            report(home, "ready")
+            report(home, "ready", warnings=[confinement.warning] if confinement.warning else [])
             LOGGER.info("ready: %s", settings.arm_url)
         await stop.wait()
         LOGGER.info("stopping")
 
 
 async def _start(
-    home: Home, settings: Settings, secrets: Secrets, azurite: str, stack: contextlib.AsyncExitStack
+    home: Home,
+    settings: Settings,
+    secrets: Secrets,
+    azurite: str,
+    confinement: Confinement,
+    stack: contextlib.AsyncExitStack,
 ) -> None:
     """Start everything in order; the stack stops it in reverse."""
     tls = ensure_tls(home.tls_dir)
@@ -89,7 +105,7 @@ async def _start(
         children,
         GatewayFiles(tls.combined, home.socket_dir / "gateway.sock", log_socket, secrets.signing_key),
     )
-    plane = Plane(home, settings, secrets, Store(home.state_path), blobs, gateway, metrics, children)
+    plane = Plane(home, settings, secrets, Store(home.state_path), blobs, gateway, metrics, children, confinement)
 
     def find_endpoint_id(name: str) -> str | None:
         found = plane.store.find(plane.endpoint_id(name))
@@ -126,9 +142,11 @@ async def _start(
 def _watched(plane: Plane) -> Iterator[Watched]:
     for deployment_id, fleet in plane.deployments.fleets.items():
         for instance in fleet.instances:
-            if instance.ready and instance.child is not None:
+            cell = instance.cell
+            if instance.ready and instance.child is not None and cell is not None:
+                grant = cell.grant
                 yield Watched(
-                    deployment_id, instance.name, instance.child.pid, fleet.spec.vcpus, fleet.spec.memory_gib * GIB
+                    deployment_id, instance.name, instance.child.pid, grant.vcpus, grant.memory_bytes, cell.usage
                 )
 
 
@@ -140,6 +158,7 @@ async def _sample(plane: Plane, sampler: Sampler) -> None:
         try:
             sampler.sample()
             counters = await plane.gateway.frontend_counters()
+            sampler.sample_network(await plane.gateway.server_counters())
         except (OSError, asyncio.TimeoutError, psutil.Error) as error:
             LOGGER.warning("no sample of the processes or of the gateway's counters: %s", error)
             continue

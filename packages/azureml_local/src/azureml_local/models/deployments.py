@@ -12,7 +12,7 @@ from azureml_local.models.durations import parse_duration_sec
 from azureml_local.models.endpoints import check_name
 from azureml_local.models.resource_ids import last_name
 from azureml_local.models.store import Resource, Store
-from azureml_local.models.vm_sizes import find_vm_size
+from azureml_local.models.vm_sizes import VmSize, find_vm_size
 
 # Defaults and limits of request_settings:
 # https://learn.microsoft.com/azure/machine-learning/reference-yaml-deployment-managed-online#requestsettings
@@ -55,9 +55,7 @@ class DeploymentSpec:
     environment_id: str
     model_id: str | None
     environment_variables: tuple[tuple[str, str], ...]
-    instance_type: str
-    vcpus: int
-    memory_gib: float
+    size: VmSize
     instance_count: int
     max_concurrent_requests_per_instance: int
     request_timeout_sec: float
@@ -106,7 +104,10 @@ def parse_spec(resource_id: str, properties: dict[str, Any], sku: dict[str, Any]
     instance_type = properties.get("instanceType") or "Standard_F4s_v2"
     size = find_vm_size(str(instance_type))
     if size is None:
-        raise InvalidRequestError(f"The instance type '{instance_type}' is not a known VM size.")
+        raise InvalidRequestError(
+            f"The instance type '{instance_type}' is not a known VM size, nor one of this plane's own "
+            "(Local_0.5vCPU_256MiB: 0.05 vCPU and 64 MiB at least)."
+        )
     if properties.get("modelMountPath"):
         raise InvalidRequestError("modelMountPath is not emulated: read AZUREML_MODEL_DIR instead.", "NotSupported")
     code = part(properties, "codeConfiguration")
@@ -130,9 +131,7 @@ def parse_spec(resource_id: str, properties: dict[str, Any], sku: dict[str, Any]
         environment_id=str(properties["environmentId"]),
         model_id=str(model) if model else None,
         environment_variables=tuple(sorted((str(name), str(value)) for name, value in variables.items())),
-        instance_type=size.name,
-        vcpus=size.vcpus,
-        memory_gib=size.memory_gib,
+        size=size,
         instance_count=_whole_number("sku.capacity (instance count)", sku.get("capacity"), 1, MOST_INSTANCES),
         max_concurrent_requests_per_instance=_whole_number(
             "maxConcurrentRequestsPerInstance", settings["maxConcurrentRequestsPerInstance"], 1, 10_000

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 from starlette.requests import Request
 from starlette.responses import JSONResponse, Response
 from starlette.routing import Route
@@ -9,10 +11,12 @@ from starlette.routing import Route
 from azureml_local.exceptions import InvalidRequestError
 from azureml_local.models.deployments import put_deployment as put_deployment_resource
 from azureml_local.models.resource_ids import deployment_id
+from azureml_local.models.store import Resource
 from azureml_local.responses.envelope import accepted, body_of, resource_body, resource_list, workspace_of
 from azureml_local.responses.paths import DEPLOYMENT, ENDPOINT
 
 MOST_LOG_LINES = 100_000
+LIMITS_PROPERTY = "azureml_local.limits"
 
 
 def _id(request: Request) -> str:
@@ -31,7 +35,17 @@ async def list_deployments(request: Request) -> JSONResponse:
 
 async def get_deployment(request: Request) -> JSONResponse:
     """Describe a deployment."""
-    return JSONResponse(resource_body(workspace_of(request).store.get(_id(request))))
+    return JSONResponse(_described(workspace_of(request).store.get(_id(request))))
+
+
+def _described(resource: Resource) -> dict[str, Any]:
+    """Return a deployment with what holds its instances to their size among its free properties."""
+    body = resource_body(resource)
+    limits = resource.internal.get("limits")
+    if limits:
+        free = {**(resource.properties.get("properties") or {}), LIMITS_PROPERTY: limits}
+        body["properties"] = {**resource.properties, "properties": free}
+    return body
 
 
 async def put_deployment(request: Request) -> Response:

@@ -126,13 +126,20 @@ class Gateway:
 
     async def frontend_counters(self) -> dict[str, tuple[int, int, int]]:
         """Return, by endpoint, the connections now, the connections ever, and the bytes in both directions ever."""
-        answer = await self.ask("show stat -1 1 -1")
-        rows = csv.DictReader(io.StringIO(answer.lstrip("# ")))
         return {
             row["pxname"]: (int(row["scur"]), int(row["conn_tot"] or 0), int(row["bin"]) + int(row["bout"]))
-            for row in rows
+            for row in await self._statistics(1)
             if row["pxname"] != OWN_FRONTEND
         }
+
+    async def server_counters(self) -> dict[str, tuple[int, int]]:
+        """Return, by instance, the bytes that went to it and the bytes that came from it ever."""
+        return {row["svname"]: (int(row["bin"]), int(row["bout"])) for row in await self._statistics(4)}
+
+    async def _statistics(self, kind: int) -> list[dict[str, str]]:
+        """Return the rows of "show stat": 1 is frontends, 4 is servers (management guide, 9.3)."""
+        answer = await self.ask(f"show stat -1 {kind} -1")
+        return list(csv.DictReader(io.StringIO(answer.lstrip("# "))))
 
     def old_workers(self) -> int:
         """Count the workers that still finish requests under an earlier configuration."""

@@ -17,6 +17,7 @@ from azureml_local.models.resource_ids import last_name
 from azureml_local.models.store import Resource, Store, now_text
 from azureml_local.runtime.blobs import Blobs, discard, place_of
 from azureml_local.runtime.children import Children
+from azureml_local.runtime.confinement import Confinement
 from azureml_local.runtime.environments import ensure_environment, parse_conda_file
 from azureml_local.runtime.instances import Fleet, ServerFiles
 
@@ -33,6 +34,7 @@ class Rollouts:
         children: Children,
         deployments_dir: Path,
         environments_dir: Path,
+        confinement: Confinement,
         changed: Callable[[], Awaitable[None]],
     ) -> None:
         self.fleets: dict[str, Fleet] = {}
@@ -41,6 +43,7 @@ class Rollouts:
         self._children = children
         self._deployments_dir = deployments_dir
         self._environments_dir = environments_dir
+        self._confinement = confinement
         self._changed = changed
 
     def fleet(self, deployment_id: str) -> Fleet | None:
@@ -67,10 +70,12 @@ class Rollouts:
                 _note(stream, f"{error.code}: {error.message}")
                 resource.internal["log"] = str(log)
                 raise
-        fleet = Fleet(spec, files, self._children, self._changed)
+        fleet = Fleet(spec, files, self._children, self._confinement, self._changed)
+        grant = self._confinement.grant(spec.size, spec.instance_count)
         resource.internal["log"] = str(fleet.instances[0].log)
+        resource.internal["limits"] = str(grant)
         with fleet.instances[0].log.open("a") as stream:
-            for line in files.environment.notes:
+            for line in (*files.environment.notes, f"{spec.size.name}: each instance gets {grant}", *grant.notes):
                 _note(stream, line)
         await fleet.start()
         key = resource.id.lower()

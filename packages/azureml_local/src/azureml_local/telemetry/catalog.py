@@ -53,6 +53,21 @@ DEPLOYMENT = (
     Metric("GpuEnergyJoules", "Count", "gauge", INSTANCE),
     *_PERCENTILES,
     _RATE,
+    # Azure has these of a workspace's computes, not of deployments; here each instance has them, because what holds an
+    # instance to its size measures them too.
+    *(
+        Metric(name, "Count", "gauge", INSTANCE)
+        for name in (
+            "CpuCapacityMillicores",
+            "CpuUtilizationMillicores",
+            "CpuMemoryCapacityMegabytes",
+            "CpuMemoryUtilizationMegabytes",
+            "DiskReadMegabytes",
+            "DiskWriteMegabytes",
+            "NetworkInputMegabytes",
+            "NetworkOutputMegabytes",
+        )
+    ),
 )
 
 
