@@ -1,4 +1,4 @@
-"""The command line: compare, merge, page."""
+"""The command line: compare, merge, page, devices, fit."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from aml_tool_core.main import Parser
 from aml_tool_core.outputs import write_json, write_text
 from aml_tool_core.report_page import render_report
 
-from aml_report import __version__, table
+from aml_report import __version__, devices, prediction, table
 from aml_report.comparison import compare, regressions
 from aml_report.comparison_page import render_comparison
 from aml_report.merge import merge
@@ -35,6 +35,8 @@ def parser() -> argparse.ArgumentParser:
     _add_compare(commands)
     _add_merge(commands)
     _add_page(commands)
+    _add_devices(commands)
+    _add_fit(commands)
     return result
 
 
@@ -86,6 +88,65 @@ def _add_page(commands: argparse._SubParsersAction[Parser]) -> None:
     command.add_argument("report", metavar="REPORT.json", type=Path, help="the report")
     command.add_argument("-o", "--output", metavar="FILE", type=Path, required=True, help="the page")
     command.set_defaults(run=_page)
+
+
+def _add_devices(commands: argparse._SubParsersAction[Parser]) -> None:
+    command = commands.add_parser(
+        "devices",
+        help="put models or machine sizes into one table",
+        description="Print what each model used and served on each machine size or device, one per line.",
+        allow_abbrev=False,
+    )
+    command.add_argument(
+        "folder",
+        metavar="FOLDER",
+        type=Path,
+        nargs="+",
+        help=f"a folder with {devices.REPORT} and, for all columns, {devices.USAGE}",
+    )
+    command.add_argument("--csv", metavar="FILE", type=Path, help="write the figures for other programs, and for fit")
+    command.set_defaults(run=_devices)
+
+
+def _add_fit(commands: argparse._SubParsersAction[Parser]) -> None:
+    command = commands.add_parser(
+        "fit",
+        help="predict a device from a few measurements on it",
+        description="Lay a straight line through models measured locally and on a device; predict the others.",
+        allow_abbrev=False,
+    )
+    command.add_argument("local", metavar="LOCAL.csv", type=Path, help="the local measurements, by model")
+    command.add_argument("device", metavar="DEVICE.csv", type=Path, help="those on the device: two models or more")
+    command.add_argument(
+        "--metric",
+        metavar="COLUMN",
+        default="latency_p50_ms",
+        help="the column to predict, of both files (default: %(default)s)",
+    )
+    command.add_argument("--size", metavar="NAME", help="the local machine size, where the file has several")
+    command.add_argument(
+        "--check", metavar="MODEL", action="append", default=[], help="keep a measured model back, and predict it"
+    )
+    command.add_argument(
+        "--confidence", metavar="PERCENT", type=_percent, default=95.0, help="of the interval (default: %(default)g)"
+    )
+    command.set_defaults(run=_fit)
+
+
+def _devices(given: argparse.Namespace) -> None:
+    rows = [devices.read_folder(folder) for folder in given.folder]
+    if given.csv is not None:
+        write_text(given.csv, devices.as_csv(rows))
+    sys.stdout.write("\n".join(devices.table(rows)) + "\n")
+
+
+def _fit(given: argparse.Namespace) -> None:
+    if not 0 < given.confidence < 100:
+        raise InputError(f"--confidence {given.confidence:g}: must be more than 0 and less than 100")
+    local = devices.read_csv(given.local, given.metric, given.size)
+    device = devices.read_csv(given.device, given.metric, None)
+    asked = prediction.question(given.metric, local, device, given.check, given.device)
+    sys.stdout.write("\n".join(prediction.answer(asked, given.confidence / 100)) + "\n")
 
 
 def _compare(given: argparse.Namespace) -> None:

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from aml_report.comparison import Comparison, Direction, shown, shown_change
 
 _HEADER = ("metric", "unit", "base", "new", "change", "", "noise")
-_RIGHT = {2, 3, 4}
+_RIGHT = frozenset({2, 3, 4})
 
 
 def lines(comparison: Comparison) -> list[str]:
@@ -27,7 +27,7 @@ def lines(comparison: Comparison) -> list[str]:
     head = [f"base: {_line(comparison, base=True)}", f"new:  {_line(comparison, base=False)}"]
     head += [f"not alike: {one}" for one in comparison.unlike]
     head += [f"differs: {one}" for one in comparison.differences]
-    return [*head, "", *_aligned([list(_HEADER), *rows])]
+    return [*head, "", *aligned([_HEADER, *rows], _RIGHT)]
 
 
 def _line(comparison: Comparison, *, base: bool) -> str:
@@ -43,11 +43,12 @@ def _word(reasons: Sequence[str]) -> str:
     return f"NOT VALID: {reasons[0]}" + (f"; {len(reasons) - 1} more in the report" if len(reasons) > 1 else "")
 
 
-def _aligned(rows: Sequence[Sequence[str]]) -> list[str]:
+def aligned(rows: Sequence[Sequence[str]], right: frozenset[int]) -> list[str]:
+    """Return rows as lines with their columns below one another; `right` are the columns that are set to the right."""
     widths = [max(len(row[column]) for row in rows) for column in range(len(rows[0]))]
     return [
         "  ".join(
-            cell.rjust(width) if column in _RIGHT else cell.ljust(width)
+            cell.rjust(width) if column in right else cell.ljust(width)
             for column, (cell, width) in enumerate(zip(row, widths, strict=True))
         ).rstrip()
         for row in rows
