@@ -35,12 +35,34 @@ help:  ## show this list
 demo: setup  ## run the whole chain on an example and print one table (EXAMPLE=digits)
 	@$(TOOLS)/bin/python job-templates/chain.py $(EXAMPLE) --olive_python $(OLIVE)/bin/python
 
+# The tools' tests use the demo's Azurite and scoring environments. What measures nothing runs $(TOGETHER) at a time (most of
+# it waits); what measures has the machine to itself.
+TOGETHER ?= 3
+PYTEST = if [ -d $(PLANE)/azurite ]; then export AZUREML_LOCAL_AZURITE="$${AZUREML_LOCAL_AZURITE:-$(CURDIR)/$(PLANE)/azurite}"; fi; \
+	AZUREML_LOCAL_ENV_CACHE=$(CURDIR)/$(PLANE)/environments $(TOOLS)/bin/python -m pytest
+PYTEST_TOGETHER = $(PYTEST) -m together --numprocesses $(TOGETHER) --dist worksteal
+NOT_HERE := --ignore tests/contract/aml_olive_optimizer --ignore tests/bench
+
 .PHONY: test
-test: setup .venv/.system-tests $(PLANE)/.azurite  ## run all tests: unit, contract and end to end
+test:  ## run all tests: unit, contract and end to end
+	@$(MAKE) --no-print-directory test-olive
+	@$(MAKE) --no-print-directory test-together
+	@$(MAKE) --no-print-directory test-alone
+
+.PHONY: test-olive
+test-olive: $(OLIVE)/.ready .venv/.system-tests  ## run the tests in the optimizer's environment
 	$(OLIVE)/bin/python -m pytest tests/contract/aml_olive_optimizer
-	if [ -d $(PLANE)/azurite ]; then export AZUREML_LOCAL_AZURITE="$${AZUREML_LOCAL_AZURITE:-$(CURDIR)/$(PLANE)/azurite}"; fi; \
-		AZUREML_LOCAL_ENV_CACHE=$(CURDIR)/$(PLANE)/environments \
-		$(TOOLS)/bin/python -m pytest tests --ignore tests/contract/aml_olive_optimizer --ignore tests/bench --ignore tests/by_image
+
+.PHONY: setup-tests
+setup-tests: .setup .venv/.system-tests $(PLANE)/.azurite  ## install all that the tests need
+
+.PHONY: test-together
+test-together: setup-tests  ## run the tests that measure nothing, several at a time
+	$(PYTEST_TOGETHER) tests $(NOT_HERE) --ignore tests/by_image
+
+.PHONY: test-alone
+test-alone: setup-tests  ## run the tests that measure, one by one
+	$(PYTEST) -m "not together" tests $(NOT_HERE) --ignore tests/by_image
 
 .PHONY: lint
 lint: $(TOOLS)/.ready  ## check style and types
@@ -115,7 +137,7 @@ lock/%:  ## resolve one lock anew (e.g. lock/tests/requirements)
 
 COMPILE = echo "resolving $(1).lock" && UV_FIND_LINKS="$${PIP_FIND_LINKS:-}" UV_EXTRA_INDEX_URL="$${PIP_EXTRA_INDEX_URL:-}" .venv/lock/bin/uv pip compile --quiet --upgrade \
 	--generate-hashes --no-header --python-version 3.11 --python-platform x86_64-manylinux_2_28 --no-emit-package torch \
-	$(addprefix --constraint ,$(if $(filter images/aml_%,$(1)),images/base/requirements.lock) $(if $(filter tests/olive,$(1)),images/aml_olive_optimizer/requirements.lock)) \
+	$(addprefix --constraint ,$(if $(filter images/%/requirements,$(filter-out images/base/% images/sbom/%,$(1))),images/base/requirements.lock) $(if $(filter tests/olive,$(1)),images/aml_olive_optimizer/requirements.lock)) \
 	$(foreach package,$(patsubst %/pyproject.toml,%,$(wildcard schemas/pyproject.toml packages/*/pyproject.toml)),--no-emit-package $(call DIST,$(package))) $(1).in -o $(1).lock && \
 	{ ! grep -E '^(nvidia|cuda|triton)' $(1).lock || { echo "$(1).lock: PyTorch's GPU libraries got in; name a source of CPU wheels"; rm $(1).lock; false; }; }
 DIST = $(shell sed -n 's/^name = "\(.*\)"/\1/p' $(1)/pyproject.toml)

@@ -4,9 +4,49 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Iterator
+from pathlib import Path
 
 import pytest
 from aml_tool_core.logs import RedactingFormatter
+
+TESTS = Path(__file__).parent
+# These measure nothing: `make test` runs them several at a time (the mark `together`). What is not named here, whatever is
+# new among it, has the machine to itself.
+TOGETHER = (
+    "by_image/aml_olive_optimizer",
+    "by_image/aml_online_endpoints_deleter",
+    "by_image/aml_online_endpoints_deployer",
+    "by_image/jobs",
+    "by_image/test_every_image.py",
+    "contract/aml_online_endpoints_deleter",
+    "contract/aml_online_endpoints_deployer",
+    "contract/aml_tool_core_azure",
+    "contract/azureml_local/test_jobs.py",
+    "contract/azureml_local/test_life.py",
+    "contract/azureml_local/test_resources.py",
+    "contract/job_templates",
+    "contract/profilers/test_bad_input.py",
+    "contract/schemas",
+    "unit/aml_labench_profiler",
+    "unit/aml_olive_optimizer",
+    "unit/aml_online_endpoints_deployer",
+    "unit/aml_report",
+    "unit/aml_tool_core/",
+    "unit/aml_tool_core_azure",
+    "unit/aml_tool_core_report_page",
+    "unit/aml_wrk2_profiler",
+    "unit/aml_wrk_profiler",
+    "unit/azureml_local",
+    "unit/chain",
+    "unit/minilm_example",
+)
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Mark what may run together."""
+    for item in items:
+        if item.path.relative_to(TESTS).as_posix().startswith(TOGETHER):
+            item.add_marker(pytest.mark.together)
 
 
 @pytest.fixture(autouse=True)

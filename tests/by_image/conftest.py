@@ -34,10 +34,24 @@ def pytest_addoption(parser: pytest.Parser) -> None:
 
 def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
     if "tool" in metafunc.fixturenames:
-        # A folder named as a tool holds the tests of that image.
+        # A folder named as a tool holds the tests of that image; a module may say which its tests are for.
         own = [name for name in metafunc.definition.path.parts if name in TOOLS]
-        asked = metafunc.config.getoption("--tool", default=None)
-        metafunc.parametrize("tool", own or ([asked] if asked else TOOLS), scope="session")
+        metafunc.parametrize("tool", own or getattr(metafunc.module, "TOOLS", TOOLS), scope="session")
+
+
+def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
+    asked = config.getoption("--tool", default=None)
+    if asked:
+        others = [item for item in items if _tool_of(item) not in (None, asked)]
+        config.hook.pytest_deselected(items=others)
+        items[:] = [item for item in items if item not in others]
+
+
+def _tool_of(item: pytest.Item) -> str | None:
+    if not isinstance(item, pytest.Function) or not hasattr(item, "callspec"):
+        return None
+    tool: str | None = item.callspec.params.get("tool")
+    return tool
 
 
 @dataclass(frozen=True)

@@ -20,14 +20,12 @@ REPOSITORY = Path(__file__).resolve().parents[2]
 DOCKER = str(REPOSITORY / "images" / "docker")
 BUDGET_MB = {"aml_olive_optimizer": 2200}
 DEFAULT_BUDGET_MB = 200
-START_LIMIT_SEC = 2
 ARBITRARY_USER = "12345:54321"  # known to no /etc/passwd
 USERS = [None, "0:0", ARBITRARY_USER]
-PROFILERS = ("aml_wrk_profiler", "aml_wrk2_profiler", "aml_labench_profiler")
 COMPILERS = ("cc", "gcc", "g++", "c++", "clang", "cpp", "as", "ld", "make", "cmake", "ninja", "go", "rustc")
 # Of the stages before the last; hosts' certificates and pip's settings and wheels are among it.
 BUILD_LEFTOVERS = re.compile(
-    r"^(handed-in|source|wheels|third-party|own|opt/backends)(/|$)|\.whl$|(^|/)pip\.conf$|^usr/local/share/ca-certificates/."
+    r"^(handed-in|source|wheels|native-wheels|third-party|own|opt/backends)(/|$)|\.whl$|(^|/)pip\.conf$|^usr/local/share/ca-certificates/."
     r"|^var/lib/apt/lists/.|^var/cache/apt/archives/.*\.deb$|^(root|home/[^/]+)/\.(cache|[a-z]*_history|python_history)"
 )
 
@@ -122,16 +120,24 @@ def test_packages_agree_and_are_those_of_the_locks(container: TrackedContainer, 
     names = [_normal(line) for line in installed.stdout.splitlines()]
     twice = [name for name, count in Counter(line.partition("==")[0] for line in names).items() if count > 1]
     assert not twice, "installed in two layers"
-    locked = _pins("base") | _pins(tool)
+    locked = _pins("base") | _pins(_family(tool)) | _pins(tool)
     own = {_normal(_own(path)) for path in [REPOSITORY / "schemas", *(REPOSITORY / "packages").iterdir()]}
     extra = {line for line in set(names) - locked - own if not line.startswith("torch==")}
     assert not extra, "in the image, not in its lock"
     assert locked <= set(names), "in the lock, not in the image"
 
 
+def _family(tool: str) -> str:
+    dockerfile = (REPOSITORY / "images" / tool / "Dockerfile").read_text()
+    found = re.search(r"^ARG BASE_IMAGE=aml-model-optimizer-(\S+)$", dockerfile, re.MULTILINE)
+    assert found is not None
+    return found[1]
+
+
 def _pins(folder: str) -> set[str]:
-    lock = (REPOSITORY / "images" / folder / "requirements.lock").read_text()
-    return {_normal(pin) for pin in re.findall(r"^\S+==\S+", lock, re.MULTILINE)}
+    lock = REPOSITORY / "images" / folder / "requirements.lock"
+    text = lock.read_text() if lock.exists() else ""  # a tool may need nothing beyond its family
+    return {_normal(pin) for pin in re.findall(r"^\S+==\S+", text, re.MULTILINE)}
 
 
 def _own(folder: Path) -> str:
@@ -217,12 +223,3 @@ def test_size(image: Image, tool: str, request: pytest.FixtureRequest) -> None:
     if terminal is not None:
         terminal.write_line(f"\n{line}")
     assert above_mb <= budget_mb, line
-
-
-def test_profilers_start_quickly(container: TrackedContainer, tool: str) -> None:
-    if tool not in PROFILERS:
-        pytest.skip(f"{tool} is no profiler: its start is nothing beside its work")
-    # The best of three: a busy machine is not the image's fault.
-    spent = [container.run("python", "-m", tool, "--version").duration_sec for _ in range(3)]
-    print(f"{tool}: container and tool up and gone in {min(spent):.2f} s")
-    assert min(spent) < START_LIMIT_SEC
