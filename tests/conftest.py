@@ -10,8 +10,8 @@ import pytest
 from aml_tool_core.logs import RedactingFormatter
 
 TESTS = Path(__file__).parent
-# These measure nothing: `make test` runs them several at a time (the mark `together`). What is not named here, whatever is
-# new among it, has the machine to itself.
+# These measure nothing: `make test` runs them several at a time (the mark `together`). What is not named here, whatever
+# is new among it, has the machine to itself.
 TOGETHER = (
     "by_image/aml_olive_optimizer",
     "by_image/aml_online_endpoints_deleter",
