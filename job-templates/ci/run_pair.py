@@ -20,15 +20,13 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
+from run_job import PLACEHOLDER, MissingVariable, workspace
+
 TEMPLATES = Path(__file__).resolve().parents[1]
-# As `envsubst '$NAME ...'` with all names that the files use: $schema and ${{...}} stay.
-PLACEHOLDER = re.compile(r"\$([A-Z][A-Z0-9_]*)")
+# Filled as by `envsubst '$NAME ...'` with all names that the files use: $schema and ${{...}} stay.
 FILLED = ("pipeline.yml", "components/*.yml", "digits/endpoint.yml", "digits/deployment.yml", "ci/profiler_config.json")
 PAIR = re.compile(r"(?P<sku>Standard_[A-Za-z0-9_]+):(?P<concurrency>[1-9][0-9]*)")
-
-
-class MissingVariable(Exception):
-    """A placeholder that the environment does not fill."""
 
 
 def fill(folder: Path, values: Mapping[str, str], patterns: Sequence[str] = FILLED) -> None:
@@ -63,18 +61,6 @@ def variables(pair: re.Match[str], environ: Mapping[str, str]) -> dict[str, str]
     }
     own = {"INFERENCE_SERVICE_COMPUTE_SIZE": pair["sku"], "CONCURRENCY": pair["concurrency"]}
     return {**chosen, **environ, **own}
-
-
-def workspace() -> Any:
-    """Return the client of the workspace that the environment names."""
-    from azure.ai.ml import MLClient
-    from azure.identity import DefaultAzureCredential
-
-    names = ("AZUREML_ARM_SUBSCRIPTION", "AZUREML_ARM_RESOURCEGROUP", "AZUREML_ARM_WORKSPACE_NAME")
-    missing = [name for name in names if not os.environ.get(name)]
-    if missing:
-        raise MissingVariable(f"{', '.join(missing)}: not set in the environment")
-    return MLClient(DefaultAzureCredential(), *(os.environ[name] for name in names))
 
 
 def run(client: Any, folder: Path, endpoint: str, download: Path) -> bool:

@@ -133,6 +133,28 @@ def test_what_is_no_pair_is_refused(tmp_path: Path, pair: str) -> None:
     assert ended.value.code == 2
 
 
+@pytest.mark.parametrize(
+    ("name", "text", "said"),
+    [
+        ("aml_wrk_profiler.yml", None, "PROFILER_COMPUTE_NAME, PROFILER_IMAGE, PROFILER_JOB_NAME: not filled in"),
+        (
+            "job.yml",
+            "command: echo\n",
+            "AZUREML_ARM_SUBSCRIPTION, AZUREML_ARM_RESOURCEGROUP, AZUREML_ARM_WORKSPACE_NAME",
+        ),
+    ],
+)
+def test_a_job_that_cannot_be_submitted_is_refused(tmp_path: Path, name: str, text: str | None, said: str) -> None:
+    path = CI.parent / name
+    if text is not None:
+        path = tmp_path / name
+        path.write_text(text)
+    command = [sys.executable, str(CI.parent / "run_job.py"), str(path)]
+    done = subprocess.run(command, env={"PATH": "/usr/bin"}, capture_output=True, text=True, check=False)
+    assert done.returncode == 2
+    assert done.stderr.startswith("run_job: error: ") and said in done.stderr and done.stderr.count("\n") == 1
+
+
 def steps_of(document: Any) -> str:
     return json.dumps(document)
 
