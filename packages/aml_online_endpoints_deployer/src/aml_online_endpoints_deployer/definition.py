@@ -11,11 +11,11 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import yaml
-from aml_tool_core import documents
+from aml_tool_core import deployment_variant, documents
 from aml_tool_core.azure import cloud, sdk_output
 from aml_tool_core.errors import InputError
 
-from aml_online_endpoints_deployer import yaml_file
+from aml_online_endpoints_deployer import variants, yaml_file
 from aml_online_endpoints_deployer.yaml_file import YamlFile
 
 if TYPE_CHECKING:
@@ -57,14 +57,22 @@ class Definition:
         return Path(path) if path and not _ELSEWHERE.match(str(path)) else None
 
 
-def read(endpoint_yaml: Path, deployment_yaml: Path, folders: Mapping[str, Path | None]) -> Definition:
+def read(
+    endpoint_yaml: Path,
+    deployment_yaml: Path,
+    folders: Mapping[str, Path | None],
+    variant: Mapping[str, Any] | None = None,
+) -> Definition:
     """Read both files and check them against each other, against the disk, and against AzureML's own schema.
 
-    `folders` has the folder of each placeholder. Raises InputError naming file and place.
+    `folders` has the folder of each placeholder; a variant's settings take the place of the files' own. Raises
+    InputError naming file and place.
     """
     values = {name: None if folder is None else str(folder.resolve()) for name, folder in folders.items()}
     endpoint_file = yaml_file.read(endpoint_yaml, values, FLAG_OF_PLACEHOLDER)
     deployment_file = yaml_file.read(deployment_yaml, values, FLAG_OF_PLACEHOLDER)
+    endpoint_file = variants.with_values(endpoint_file, deployment_variant.endpoint_values(variant or {}))
+    deployment_file = variants.with_values(deployment_file, deployment_variant.deployment_values(variant or {}))
     name = endpoint_file.required("name", "my-endpoint")
     deployment_file.required("name", "blue")
     named = deployment_file.required("endpoint_name", name)

@@ -1,0 +1,134 @@
+"""A variant: a deployment that differs from its YAML in a few settings, so that one set of files serves many trials."""
+
+from __future__ import annotations
+
+import json
+import shutil
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+from tempfile import TemporaryDirectory
+from typing import Any
+
+import yaml
+from aml_tool_core import documents
+from aml_tool_core.deployment_variant import SCHEMA
+from aml_tool_core.errors import InputError
+
+from aml_online_endpoints_deployer.yaml_file import YamlFile
+
+LIST_SCHEMA = "deployment_variants"
+FLAG = "--variant"
+_CANDIDATE = "{accelerator}_BestCandidateModel_{rank}_{file}"
+_CANDIDATES = "*_BestCandidateModel_*"
+_MODEL = "model.onnx"
+
+
+def read(text: str, listed: Mapping[str, Any] | None, list_source: str) -> dict[str, Any]:
+    """Return the variant that --variant names: JSON, KEY=VALUE pairs with commas, or its number in a list of them.
+
+    Raises InputError.
+    """
+    text = text.strip()
+    if text.isdecimal():
+        return _of_list(int(text), listed, list_source)
+    found = documents.parse_json(text, FLAG) if text.startswith("{") else dict(_pair(part) for part in text.split(","))
+    documents.validate(found, SCHEMA, FLAG)
+    return dict(found)
+
+
+def _of_list(number: int, listed: Mapping[str, Any] | None, source: str) -> dict[str, Any]:
+    if listed is None:
+        raise InputError(f"{FLAG}: {number} is a number in a list of variants; give the list with --variants_path")
+    variants: Sequence[Mapping[str, Any]] = listed["variants"]
+    if not 1 <= number <= len(variants):
+        raise InputError(f"{FLAG}: {number}: {source} has the variants 1 to {len(variants)}")
+    return dict(variants[number - 1])
+
+
+def _pair(text: str) -> tuple[str, Any]:
+    key, equals, value = text.strip().partition("=")
+    if not equals or not key:
+        raise InputError(f"{FLAG}: {text!r} is not KEY=VALUE; e.g. {FLAG} worker_count=2,instance_count=1")
+    return key, int(value) if value.lstrip("-").isdecimal() else value
+
+
+def with_values(file: YamlFile, values: Mapping[tuple[str, ...], Any]) -> YamlFile:
+    """Return a YAML file with values put in, or in the place of its own. Raises InputError where one has no place."""
+    root = file.root
+    for keys, value in values.items():
+        root = _with(file, root, keys, value)
+    changed = YamlFile(file.path, root, {})
+    return YamlFile(file.path, root, yaml.safe_load(changed.text()))
+
+
+def _with(file: YamlFile, node: yaml.MappingNode, keys: tuple[str, ...], value: Any) -> yaml.MappingNode:
+    key, *below = keys
+    old = next((item for name, item in node.value if name.value == key), None)
+    if not below:
+        new: yaml.Node = _scalar(node, value)
+    elif old is None:
+        empty = yaml.MappingNode("tag:yaml.org,2002:map", [], node.start_mark, node.end_mark, flow_style=False)
+        new = _with(file, empty, tuple(below), value)
+    elif isinstance(old, yaml.MappingNode):
+        new = _with(file, old, tuple(below), value)
+    else:
+        file.fault(old, f"/{key}: is not a mapping, so {FLAG} cannot set {'/'.join(keys)} in it")
+    items = [(name, new if name.value == key else item) for name, item in node.value]
+    if old is None:
+        items.append((_scalar(node, key), new))
+    return yaml.MappingNode(node.tag, items, node.start_mark, node.end_mark, flow_style=node.flow_style)
+
+
+def _scalar(near: yaml.Node, value: Any) -> yaml.ScalarNode:
+    """Return a value as a node whose faults point at what it was put into."""
+    kind = "int" if isinstance(value, int) else "str"
+    return yaml.ScalarNode(f"tag:yaml.org,2002:{kind}", str(value), near.start_mark, near.end_mark)
+
+
+@contextmanager
+def candidate(
+    wanted: int | str | None, model_folder: Path | None, parameters: Path | None
+) -> Iterator[tuple[Path | None, Path | None]]:
+    """Yield the model folder and the parameters of one of the optimizer's candidates; those given where none is wanted.
+
+    It is a rank, or ACCELERATOR/RANK where the optimizer searched for more than one accelerator.
+
+    The folder is a copy of the given one, under its name, in which that candidate is model.onnx. Raises InputError.
+    """
+    if wanted is None:
+        yield model_folder, parameters
+        return
+    if model_folder is None or parameters is None or not parameters.is_dir():
+        raise InputError(
+            f"{FLAG}: candidate {wanted} is looked for in what the optimizer wrote; give --model_folder_path and, as a "
+            "folder, --optimized_parameters_path"
+        )
+    model = _only(model_folder, wanted, _MODEL)
+    found = _only(parameters, wanted, "inference_config.json")
+    with TemporaryDirectory(prefix="aml-candidate-") as scratch:
+        folder = Path(scratch) / model_folder.resolve().name
+        shutil.copytree(model_folder, folder, ignore=shutil.ignore_patterns(_CANDIDATES, f"{_MODEL}*"))
+        shutil.copyfile(model, folder / _MODEL)
+        # Its external weights keep the name by which the model refers to them.
+        for weights in model_folder.glob(f"{model.name}?*"):
+            shutil.copyfile(weights, folder / weights.name)
+        yield folder, found
+
+
+def _only(folder: Path, wanted: int | str, file: str) -> Path:
+    accelerator, _, rank = str(wanted).rpartition("/")
+    pattern = _CANDIDATE.format(accelerator=accelerator or "*", rank=rank, file=file)
+    found = sorted(folder.glob(pattern))
+    if len(found) == 1:
+        return found[0]
+    if found:
+        names = ", ".join(f"{path.name.partition('_BestCandidateModel_')[0]}/{rank}" for path in found)
+        raise InputError(f"{folder}: candidate {wanted} of which accelerator? There are {names}")
+    there = ", ".join(sorted(path.name for path in folder.glob(_CANDIDATES))) or "none"
+    raise InputError(f"{folder}: no {pattern}, so there is no candidate {wanted}; there are: {there}")
+
+
+def described(variant: Mapping[str, Any]) -> str:
+    """Return a variant in one line, for the log."""
+    return ", ".join(f"{key}={json.dumps(value)}" for key, value in variant.items())

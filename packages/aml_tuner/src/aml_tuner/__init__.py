@@ -1,0 +1,1 @@
+"""Finds the deployment settings to take."""

@@ -1,0 +1,84 @@
+"""The tool: its flags, and the run from a space of settings to what to deploy."""
+
+from __future__ import annotations
+
+import logging
+from datetime import datetime, timezone
+from importlib.metadata import version
+from typing import Any
+
+from aml_tool_core import CriteriaMissed, Flag, Job, Kind, Tool, outputs
+
+from aml_tuner import configuration, summary, trial, tuning
+from aml_tuner.configuration import Plan
+from aml_tuner.page import render_summary
+
+NAME = "aml_tuner"
+_VERSION = version("aml-tuner")
+_TRIALS = "trials"
+log = logging.getLogger(NAME)
+
+
+def run(job: Job) -> None:
+    """Make the trials and write summary.json and summary.html."""
+    plan = configuration.plan_of(job)
+    started_at = datetime.now(timezone.utc).strftime("%Y-%m-%dT%H:%M:%SZ")
+    trials = job.values["trials_path"] or job.outputs / _TRIALS
+    log.info("%d of %d combinations, %s search", plan.max_trials, plan.space.size, plan.strategy)
+    done, before = tuning.tune(plan, trials)
+    tuning.check_any_worked(done)
+    parameters, candidates = job.values["optimized_parameters_path"], job.values["candidates_path"]
+    accuracy = {one["id"]: trial.accuracy(parameters, candidates, one["variant"]) for one in done}
+    document = summary.document(plan, summary.Made(done, before, accuracy, started_at), NAME, _VERSION)
+    outputs.write_json(job.outputs / summary.FILE_NAME, document, summary.SCHEMA)
+    outputs.write_text(job.outputs / summary.PAGE_NAME, render_summary(document))
+    log.info("%s and %s written", job.outputs / summary.FILE_NAME, summary.PAGE_NAME)
+    if document["choice"] is None:
+        raise CriteriaMissed([_nothing_holds(plan, done)])
+    log.info("%s", document["choice"]["why"])
+
+
+def _nothing_holds(plan: Plan, done: list[dict[str, Any]]) -> str:
+    tried = [one for one in done if one["error"] is None]
+    nearest = min(tried, key=lambda one: float(one["excess"]))
+    return (
+        f"none of {len(done)} trials keeps every constraint; the nearest, {trial.shown(nearest['variant'])}: "
+        f"{'; '.join(nearest['misses'])}; see {summary.PAGE_NAME}"
+    )
+
+
+TOOL = Tool(
+    name=NAME,
+    version=_VERSION,
+    summary="Find the deployment settings to take: deploy variants, profile each, delete it, and say which is best.",
+    flags=(
+        Flag(
+            "--config_path",
+            "what to vary, and what is wanted: a JSON file with tuning_config",
+            Kind.FILE,
+            required=True,
+            schema=configuration.SCHEMA,
+        ),
+        Flag("--endpoint_yaml_path", "the endpoint; each trial gets one of its own", Kind.FILE, required=True),
+        Flag("--deployment_yaml_path", "the deployment that is varied", Kind.FILE, required=True),
+        Flag("--profiler_config_path", "the load of every trial, or the search in it", Kind.FILE, required=True),
+        Flag("--payload_path", "request bodies, one per line (JSON Lines)", Kind.FILE),
+        Flag("--model_folder_path", "as the deployer's", Kind.FOLDER),
+        Flag("--environment_folder_path", "as the deployer's", Kind.FOLDER),
+        Flag("--code_folder_path", "as the deployer's", Kind.FOLDER),
+        Flag("--optimized_parameters_path", "as the deployer's; a folder where candidates are tried", Kind.PATH),
+        Flag("--candidates_path", "the optimizer's OutputModels folder, for the candidates' accuracy", Kind.FOLDER),
+        Flag(
+            "--trials_path",
+            "where trials are kept, and finished ones are found and not run again (default: ./outputs/trials)",
+            Kind.OUTPUT_FOLDER,
+        ),
+        *(
+            Flag(f"--{name}", "as the deployer's; default: that of the running AzureML job")
+            for name in configuration.WORKSPACE_FLAGS
+        ),
+    ),
+    run=run,
+    outputs=(summary.FILE_NAME, summary.PAGE_NAME),
+    epilog="Writes ./outputs/summary.json, summary.html, and trials/, of which each is on disk as soon as it is done.",
+)

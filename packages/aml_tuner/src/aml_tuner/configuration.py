@@ -1,0 +1,138 @@
+"""What is to be tuned: the configuration and the files that every trial is made from."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from aml_tool_core import Job, documents
+from aml_tool_core.deployment_variant import CANDIDATE
+from aml_tool_core.digests import sha256
+from aml_tool_core.errors import InputError
+
+from aml_tuner import quick
+from aml_tuner.space import Point, Space
+
+SCHEMA = "tuning_config"
+DEPLOYER = "aml_online_endpoints_deployer"
+DELETER = "aml_online_endpoints_deleter"
+WORKSPACE_FLAGS = ("subscription_id", "resource_group", "workspace_name")
+_DEPLOYER_FOLDERS = (
+    "model_folder_path",
+    "environment_folder_path",
+    "code_folder_path",
+    "optimized_parameters_path",
+)
+_LONGEST_ENDPOINT_NAME = 32
+_ID_CHARS = 10
+
+
+@dataclass(frozen=True)
+class Plan:
+    """One tuning: the space, what is wanted, and what the tools are called with."""
+
+    space: Space
+    objective: Mapping[str, float]
+    constraints: Mapping[str, float]
+    strategy: str  # "quick" or "grid"
+    max_trials: int
+    parallel: int
+    top: int
+    profiler: str
+    profiler_config: Mapping[str, Any]
+    prices: Mapping[str, float]  # of an instance, per hour, by SKU
+    endpoint_name: str
+    sku: str | None  # the deployment's own, where it is not varied
+    deployer_flags: Mapping[str, str]
+    profiler_flags: Mapping[str, str]
+    workspace_flags: Mapping[str, str]
+    inputs_sha256: str  # of all that makes trials comparable
+
+    def trial_id(self, point: Point) -> str:
+        """Return a trial's name: the same for the same variant of the same inputs, wherever it is run."""
+        text = json.dumps([self.space.variant(point), self.inputs_sha256], sort_keys=True)
+        return hashlib.sha256(text.encode()).hexdigest()[:_ID_CHARS]
+
+    def trial_endpoint(self, point: Point) -> str:
+        """Return the name of a trial's own endpoint: trials that run at the same time must not share one."""
+        room = _LONGEST_ENDPOINT_NAME - _ID_CHARS - 1
+        return f"{self.endpoint_name[:room].rstrip('-')}-{self.trial_id(point)}"
+
+    def trial_config(self, point: Point) -> dict[str, Any]:
+        """Return the profiler's configuration for a trial: its own, with the constraints and the SKU's price."""
+        config = dict(self.profiler_config["profiler_config"])
+        if self.constraints:
+            config["sla"] = {**config.get("sla", {}), **self.constraints}
+        sku = self.space.variant(point).get("instance_type", self.sku)
+        if sku is not None and sku in self.prices:
+            config["instance_price_per_hour"] = self.prices[sku]
+        return {"version": 1.0, "profiler_config": config}
+
+
+def plan_of(job: Job) -> Plan:
+    """Return the plan that the flags and their files make. Raises InputError."""
+    config: Mapping[str, Any] = job.documents["config_path"]["tuning_config"]
+    space = Space.of(config["parameters"])
+    strategy = config.get("strategy", "quick")
+    whole = space.size if strategy == "grid" else quick.budget(space)
+    profiler = config["profiler"]
+    profiler_config = documents.read_json(
+        job.path("profiler_config_path"), f"{profiler.removeprefix('aml_').removesuffix('_profiler')}_profiler_config"
+    )
+    paths = {name: job.values[name] for name in ("endpoint_yaml_path", "deployment_yaml_path", *_DEPLOYER_FOLDERS)}
+    given = {name: path.resolve() for name, path in paths.items() if path is not None}
+    payload = job.values["payload_path"]
+    if CANDIDATE in space.names and not {"model_folder_path", "optimized_parameters_path"} <= given.keys():
+        raise InputError(
+            f"{job.path('config_path')}: /tuning_config/parameters/{CANDIDATE}: looked for in what the optimizer "
+            "wrote; give --model_folder_path and --optimized_parameters_path"
+        )
+    return Plan(
+        space=space,
+        objective=config.get("objective", {"succeeded_per_sec": 1.0}),
+        constraints=config.get("constraints", {}),
+        strategy=strategy,
+        max_trials=min(config.get("max_trials", whole), space.size),
+        parallel=config.get("parallel", 1),
+        top=config.get("top", 5),
+        profiler=profiler,
+        profiler_config=profiler_config,
+        prices=config.get("instance_price_per_hour", {}),
+        endpoint_name=_endpoint_name(job.path("endpoint_yaml_path")),
+        sku=_sku(job.path("deployment_yaml_path")),
+        deployer_flags={f"--{name}": str(path) for name, path in given.items()},
+        profiler_flags={} if payload is None else {"--payload_path": str(payload.resolve())},
+        workspace_flags={f"--{name}": job.values[name] for name in WORKSPACE_FLAGS if job.values[name] is not None},
+        inputs_sha256=_digest([*given.values(), *([] if payload is None else [payload])], config, profiler_config),
+    )
+
+
+def _endpoint_name(path: Path) -> str:
+    """Return the endpoint's name; the deployer checks the rest of the file."""
+    found = documents.read_yaml(path)
+    name = found.get("name") if isinstance(found, dict) else None
+    if not isinstance(name, str) or not name or name.startswith("$"):
+        raise InputError(f"{path}: /name: no name of an endpoint is there; write it, e.g. `name: my-endpoint`")
+    return name
+
+
+def _sku(path: Path) -> str | None:
+    found = documents.read_yaml(path)
+    return str(found["instance_type"]) if isinstance(found, dict) and "instance_type" in found else None
+
+
+def _digest(paths: list[Path], config: Mapping[str, Any], profiler_config: Mapping[str, Any]) -> str:
+    """Hash what trials must have in common to be compared: the files' contents, the constraints, the load."""
+    digest = hashlib.sha256()
+    for path in paths:
+        files = sorted(each for each in path.rglob("*") if each.is_file()) if path.is_dir() else [path]
+        for file in files:
+            if "__pycache__" not in file.parts:
+                digest.update(f"{file.relative_to(path) if path.is_dir() else ''}\0{sha256(file)}\0".encode())
+    alike = {key: config.get(key) for key in ("constraints", "profiler", "instance_price_per_hour")}
+    digest.update(json.dumps([alike, profiler_config], sort_keys=True).encode())
+    return digest.hexdigest()

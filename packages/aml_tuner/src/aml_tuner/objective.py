@@ -1,0 +1,103 @@
+"""What a trial's report says, as metrics by name, and how good that is by the configuration's weights."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+HIGHER_IS_BETTER = frozenset({"requests_per_sec", "succeeded_per_sec"})
+_COSTS = ("core_hour_per_million_requests", "price_per_million_requests")
+_MOST_FAILED_PERCENT = 1.0  # where nothing is demanded of failures: what a valid run may have
+_MISS_WEIGHT = 2.0
+_MISS = 1.0  # a miss costs a factor of e at once, so that no trial that misses comes near one that does not
+_UNKNOWN_MISS = 5.0
+
+
+@dataclass(frozen=True)
+class Judged:
+    """What came of a trial: its metrics, whether it keeps every constraint, and its score (higher is better)."""
+
+    metrics: Mapping[str, float]
+    feasible: bool
+    misses: tuple[str, ...]
+    score: float | None  # a logarithm, so that ratios are differences; None where a weighed metric is not known
+    excess: float  # how far beyond its limits it is, as a logarithm; 0 where feasible
+
+    @property
+    def rating(self) -> float | None:
+        """The score for the search: of a trial that misses, less the worse it misses."""
+        if self.score is None:
+            return None
+        return self.score if self.feasible else self.score - _MISS - _MISS_WEIGHT * self.excess
+
+
+def judge(report: Mapping[str, Any], weights: Mapping[str, float]) -> Judged:
+    """Return what a profiler's report means for the objective."""
+    found = metrics(report)
+    misses, excess = _misses(report, found)
+    return Judged(found, not misses, tuple(misses), score(found, weights), excess)
+
+
+def metrics(report: Mapping[str, Any]) -> dict[str, float]:
+    """Return the figures of a report by the names that objectives and constraints have for them."""
+    result = report["result"]
+    requests = result["requests"]
+    errors = result["errors"]
+    refused = errors.get("status", {}).get("429", 0)
+    failed = sum(errors.get(kind, 0) for kind in ("connect", "read", "write", "timeout", "unknown_status"))
+    failed += sum(errors.get("status", {}).values()) - refused
+    found: dict[str, float | None] = {
+        "requests_per_sec": result["requests_per_sec"],
+        "succeeded_per_sec": result["succeeded_per_sec"],
+        "error_percent": 100 * failed / max(requests["sent"], 1),
+        "refused_percent": 100 * refused / max(requests["sent"], 1),
+        **{cost: report["cost"].get(cost) for cost in _COSTS},
+    }
+    for kind in ("latency_ms", "service_time_ms"):
+        if (latency := result.get(kind)) is not None:
+            found |= {f"{kind}_{which}": latency[which] for which in ("mean", "max")}
+            found |= {f"{kind}_{name}": one["value"] for name, one in latency["percentiles"].items()}
+    return {name: float(value) for name, value in found.items() if value is not None}
+
+
+def score(found: Mapping[str, float], weights: Mapping[str, float]) -> float | None:
+    """Return the weighed sum of the metrics' logarithms: a percent of one counts like a percent of another."""
+    if any(found.get(name, 0.0) <= 0 for name in weights):
+        return None
+    return math.fsum(
+        weight * math.log(found[name]) * (1 if name in HIGHER_IS_BETTER else -1) for name, weight in weights.items()
+    )
+
+
+def _misses(report: Mapping[str, Any], found: Mapping[str, float]) -> tuple[list[str], float]:
+    """Return what a report misses, in words, and how far beyond its limits that is."""
+    search = report.get("search")
+    if search is not None and search["answer"] is None:
+        nearest: Sequence[str] = search.get("nearest_miss", {}).get("misses", ())
+        return [f"no load holds: {search['reason']}", *nearest], _UNKNOWN_MISS
+    if found["succeeded_per_sec"] <= 0:
+        return ["no request succeeded"], _UNKNOWN_MISS
+    criteria = report.get("sla", {}).get("criteria", ())
+    misses, excess = [], 0.0
+    for one in criteria:
+        if one["met"]:
+            continue
+        misses.append(f"{one['metric']} is {_shown(one['value'])}, its limit is {one['limit']:g}")
+        excess += _excess(one["value"], one["limit"])
+    demanded = {one["metric"] for one in criteria}
+    if "error_percent" not in demanded and found["error_percent"] > _MOST_FAILED_PERCENT:
+        misses.append(f"{found['error_percent']:.3g} % of the requests failed")
+        excess += _excess(found["error_percent"], _MOST_FAILED_PERCENT)
+    return misses, excess
+
+
+def _excess(value: float | None, limit: float) -> float:
+    if value is None or value <= 0 or limit <= 0:
+        return _UNKNOWN_MISS
+    return abs(math.log(value / limit))
+
+
+def _shown(value: float | None) -> str:
+    return "not known" if value is None else f"{value:.6g}"

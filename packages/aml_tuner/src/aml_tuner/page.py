@@ -1,0 +1,242 @@
+"""summary.html: the summary as one page that needs nothing beside itself."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from aml_tool_core.report_page import Banner, Cell, Drawing, Section, Table, Tile, Tone, render_page
+from aml_tool_core.report_page.blocks import Measured
+from aml_tool_core.report_page.charts import Axis, Chart, Series
+from aml_tool_core.report_page.figures import Figure, figure, number
+from aml_tool_core.report_page.scales import linear_ticks, log_ticks
+
+from aml_tuner.objective import HIGHER_IS_BETTER
+from aml_tuner.summary import LATENCY, cost_axis, ranking
+from aml_tuner.trial import shown
+
+_THROUGHPUT = "succeeded_per_sec"
+_TITLES = {
+    "succeeded_per_sec": ("Good answers", "/s"),
+    "requests_per_sec": ("Answers", "/s"),
+    "latency_ms_50": ("p50", "ms"),
+    "latency_ms_95": ("p95", "ms"),
+    "latency_ms_99": ("p99", "ms"),
+    "error_percent": ("Failed", "%"),
+    "core_hour_per_million_requests": ("Core-hours per million requests", ""),
+    "price_per_million_requests": ("Price per million requests", ""),
+}
+
+Trial = Mapping[str, Any]
+
+
+def render_summary(document: Mapping[str, Any]) -> str:
+    """Return the page of a valid summary.json."""
+    trials = list(document["trials"])
+    ranked = ranking(trials)
+    sections = [_choice(document, trials), _tradeoffs(document, ranked), *_settings(document, ranked)]
+    sections += [_top(document, trials), _gaps(document), _all(document, trials)]
+    tool = document["tool"]
+    tried = (
+        f"{len(trials)} of {document['grid_size']} combinations, {document['strategy']} search, {document['profiler']}"
+    )
+    return render_page(
+        title="What to deploy", subtitle=tried, sections=sections, generator=f"{tool['name']} {tool['version']}"
+    )
+
+
+def _choice(document: Mapping[str, Any], trials: Sequence[Trial]) -> Section:
+    choice = document["choice"]
+    if choice is None:
+        reasons = [f"{shown(one['variant'])}: {_said(one)}" for one in trials[:10]]
+        return Section(
+            "choice", "The choice", banners=[Banner(Tone.BAD, "No combination keeps every constraint", reasons)]
+        )
+    index, best = next((i, one) for i, one in enumerate(trials) if one["id"] == choice["id"])
+    names = [*document["objective"], _THROUGHPUT, LATENCY]
+    cost = cost_axis([best])
+    names += [cost] if cost else []
+    tiles = []
+    for name in dict.fromkeys(names):
+        found = figure(document, f"/trials/{index}/metrics/{name}", _title(name)[1])
+        if found is not None:
+            tiles.append(Tile(_title(name)[0], Measured(found)))
+    for name in best["accuracy"]:
+        found = figure(document, f"/trials/{index}/accuracy/{name}")
+        if found is not None:
+            tiles.append(Tile(name, Measured(found)))
+    yml: list[list[Cell]] = [[line] for line in choice["deployment_yml"].splitlines()]
+    tables = [Table("In deployment.yml", ("Lines",), [[_kept(str(row[0]))] for row in yml])]
+    return Section(
+        "choice",
+        "The choice",
+        banners=[Banner(Tone.GOOD if best["valid"] else Tone.PLAIN, shown(best["variant"]))],
+        intro=choice["why"],
+        tiles=tiles,
+        tables=tables,
+    )
+
+
+def _kept(line: str) -> str:
+    """Return a line of YAML whose indentation a page does not swallow."""
+    body = line.lstrip(" ")
+    return "\N{NO-BREAK SPACE}" * 2 * (len(line) - len(body)) + body
+
+
+def _tradeoffs(document: Mapping[str, Any], ranked: Sequence[Trial]) -> Section:
+    """Draw p99 against throughput and, where it is known, against cost; the front is joined, the choice marked."""
+    drawn = [one for one in ranked if LATENCY in one["metrics"]]
+    front = [one for one in drawn if one["id"] in document["pareto_front"]]
+    cost = cost_axis(drawn)
+    against = [cost or _THROUGHPUT]
+    drawings = [_scatter(document, drawn, front, name) for name in against] if drawn else []
+    accuracies = {name for one in drawn for name in one["accuracy"]}
+    drawings += [_by_accuracy(document, drawn, front, name) for name in sorted(accuracies) if _differs(drawn, name)]
+    axes = " and ".join(document["pareto_axes"])
+    return Section(
+        "tradeoffs",
+        "What one pays for what",
+        intro=f"Every trial that keeps the constraints. The front: no other trial beats these in {axes} at once.",
+        drawings=drawings,
+        absent=[] if drawings else ["No trial kept every constraint."],
+    )
+
+
+def _differs(trials: Sequence[Trial], name: str) -> bool:
+    return len({one["accuracy"].get(name) for one in trials}) > 1
+
+
+def _scatter(document: Mapping[str, Any], drawn: Sequence[Trial], front: Sequence[Trial], across: str) -> Drawing:
+    return _dots(document, drawn, front, across, _title(across), lambda one: float(one["metrics"][across]))
+
+
+def _by_accuracy(document: Mapping[str, Any], drawn: Sequence[Trial], front: Sequence[Trial], name: str) -> Drawing:
+    known = [one for one in drawn if name in one["accuracy"]]
+    on_front = [one for one in front if name in one["accuracy"]]
+    return _dots(document, known, on_front, name, (name, ""), lambda one: float(one["accuracy"][name]))
+
+
+def _dots(
+    document: Mapping[str, Any],
+    drawn: Sequence[Trial],
+    front: Sequence[Trial],
+    key: str,
+    title: tuple[str, str],
+    x: Any,
+) -> Drawing:
+    def point(one: Trial) -> tuple[float, float]:
+        return x(one), float(one["metrics"][LATENCY])
+
+    chosen = [one for one in drawn if document["choice"] is not None and one["id"] == document["choice"]["id"]]
+    series = [
+        Series("front", sorted(map(point, front)), 1, dots=True, line=len(front) > 1),
+        Series("the choice", [point(one) for one in chosen], 4, dots=True, line=False),
+    ]
+    others = [one for one in drawn if one not in front and one not in chosen]
+    if others:
+        series.insert(0, Series("other trials", [point(one) for one in others], 5, dots=True, line=False))
+    across, up = [x(one) for one in drawn], [float(one["metrics"][LATENCY]) for one in drawn]
+    name = f"{title[0]}{f', {title[1]}' if title[1] else ''}"
+    rows: list[list[Cell]] = [[shown(one["variant"]), _plain(x(one)), _plain(one["metrics"][LATENCY])] for one in drawn]
+    chart = Chart(
+        f"p99-{key.replace('_', '-')}",
+        f"p99 against {title[0].lower() if title[1] else title[0]}",
+        f"{len(drawn)} trials, {len(front)} on the front",
+        series,
+        Axis(_ticks(across)),
+        Axis(log_ticks(min(up), max(up)), logarithmic=True),
+        name,
+        "p99, ms",
+    )
+    return Drawing(chart, Table(f"p99 against {name}", ("Trial", name, "p99, ms"), rows))
+
+
+def _ticks(values: Sequence[float]) -> list[float]:
+    """Return ticks that enclose the values: from 0, unless they lie close together far from it."""
+    low, high = min(values), max(values)
+    if low > 0.5 * high and high > low:
+        step = linear_ticks(high - low)[1]
+        first = int(low / step) * step
+        return [round(first + step * index, 12) for index in range(int((high - first) / step) + 2)]
+    return linear_ticks(high)
+
+
+def _settings(document: Mapping[str, Any], ranked: Sequence[Trial]) -> list[Section]:
+    """Draw, for each setting with an order, the best that was reached at each of its values."""
+    names = [name for name in document["objective"] if any(name in one["metrics"] for one in ranked)]
+    if not names or not ranked:
+        return []
+    main = names[0]
+    better = max if main in HIGHER_IS_BETTER else min
+    rows: list[list[Cell]] = []
+    for setting, values in document["parameters"].items():
+        if len(values) < 2:
+            continue
+        for value in values:
+            found = [
+                one["metrics"][main] for one in ranked if one["variant"][setting] == value and main in one["metrics"]
+            ]
+            rows.append([f"{setting} {value}", _plain(better(found)) if found else "no trial", str(len(found))])
+    title, unit = _title(main)
+    table = Table(
+        "The best of the trials at each value", ("Setting", f"{title}{f', {unit}' if unit else ''}", "Trials"), rows
+    )
+    return [Section("settings", "Setting by setting", tables=[table])]
+
+
+def _top(document: Mapping[str, Any], trials: Sequence[Trial]) -> Section:
+    by_id = {one["id"]: one for one in trials}
+    metrics = _columns(document, [by_id[key] for key in document["top"]])
+    rows = [_row(document, by_id[key], metrics) for key in document["top"]]
+    tones = [Tone.GOOD if position == 0 else Tone.PLAIN for position in range(len(rows))]
+    header = ("Variant", *map(_header, metrics), "May be believed")
+    tables = [Table(f"The best {len(rows)}", header, rows, tones)] if rows else []
+    return Section("top", "The best", tables=tables, absent=[] if rows else ["No trial kept every constraint."])
+
+
+def _columns(document: Mapping[str, Any], trials: Sequence[Trial]) -> list[str]:
+    wanted = [*document["objective"], _THROUGHPUT, LATENCY, *document["constraints"]]
+    cost = cost_axis(trials)
+    return list(dict.fromkeys([*wanted, *([cost] if cost else [])]))
+
+
+def _row(document: Mapping[str, Any], one: Trial, metrics: Sequence[str]) -> list[Cell]:
+    cells: list[Cell] = [_plain(one["metrics"][name]) if name in one["metrics"] else "not known" for name in metrics]
+    return [shown(one["variant"]), *cells, _said(one)]
+
+
+def _said(one: Trial) -> str:
+    if one["error"] is not None:
+        return f"failed: {one['error']}"
+    if not one["feasible"]:
+        return f"misses: {'; '.join(one['misses'])}"
+    return "yes" if one["valid"] else f"no: {'; '.join(one['reasons'])}"
+
+
+def _gaps(document: Mapping[str, Any]) -> Section:
+    return Section("gaps", "What was not measured", absent=[f"{_capital(one)}." for one in document["not_measured"]])
+
+
+def _capital(text: str) -> str:
+    return text[:1].upper() + text[1:]
+
+
+def _all(document: Mapping[str, Any], trials: Sequence[Trial]) -> Section:
+    metrics = _columns(document, [one for one in trials if one["error"] is None])
+    rows = [_row(document, one, metrics) for one in trials]
+    tones = [Tone.PLAIN if one["feasible"] else Tone.BAD for one in trials]
+    table = Table("All trials, as they ended", ("Variant", *map(_header, metrics), "May be believed"), rows, tones)
+    return Section("trials", "All trials", tables=[table])
+
+
+def _title(name: str) -> tuple[str, str]:
+    return _TITLES.get(name, (name, ""))
+
+
+def _header(name: str) -> str:
+    title, unit = _title(name)
+    return f"{title}, {unit}" if unit else title
+
+
+def _plain(value: float) -> Figure:
+    return Figure(value, "", number(value))

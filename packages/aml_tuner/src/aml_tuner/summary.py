@@ -1,0 +1,232 @@
+"""summary.json: the trials ranked, the front of what cannot be improved at once, what to take and why, and the gaps."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import yaml
+from aml_tool_core.deployment_variant import CANDIDATE, deployment_values
+
+from aml_tuner import objective
+from aml_tuner.configuration import Plan
+from aml_tuner.space import Value
+from aml_tuner.trial import shown
+
+SCHEMA = "tuning_summary"
+FILE_NAME = "summary.json"
+PAGE_NAME = "summary.html"
+_TELLING = 0.02  # a ratio nearer to 1 than this is not called a difference: every trial was measured once
+LATENCY = "latency_ms_99"
+COSTS = ("price_per_million_requests", "core_hour_per_million_requests")
+
+
+@dataclass(frozen=True)
+class Made:
+    """All that the trials of a tuning have brought, in the order of their ends."""
+
+    trials: Sequence[Mapping[str, Any]]
+    finished_before: int
+    accuracy: Mapping[str, Mapping[str, float]]  # by trial id: its model's accuracy metrics
+    started_at: str
+
+
+def document(plan: Plan, made: Made, tool: str, version: str) -> dict[str, Any]:
+    """Return the summary as its schema has it."""
+    trials = [
+        {**one, "score": objective.score(one["metrics"], plan.objective), "accuracy": made.accuracy.get(one["id"], {})}
+        for one in made.trials
+    ]
+    ranked = ranking(trials)
+    cost = cost_axis(ranked)
+    return {
+        "version": "1.0",
+        "tool": {"name": tool, "version": version},
+        "started_at": made.started_at,
+        "strategy": plan.strategy,
+        "objective": dict(plan.objective),
+        "constraints": dict(plan.constraints),
+        "parameters": {name: list(values) for name, values in zip(plan.space.names, plan.space.values, strict=True)},
+        "grid_size": plan.space.size,
+        "finished_before": made.finished_before,
+        "profiler": plan.profiler,
+        "top": [one["id"] for one in ranked[: plan.top]],
+        "pareto_front": [one["id"] for one in front(ranked, cost)],
+        "pareto_axes": [
+            *(["accuracy"] if any(one["accuracy"] for one in ranked) else []),
+            LATENCY,
+            *([cost] if cost else []),
+        ],
+        "choice": _choice(plan, ranked, trials) if ranked else None,
+        "not_measured": not_measured(plan, trials, cost),
+        "trials": trials,
+    }
+
+
+def ranking(trials: Sequence[dict[str, Any]]) -> list[dict[str, Any]]:
+    """Return the trials that keep every constraint, the best objective first."""
+    usable = [one for one in trials if one["feasible"] and one["score"] is not None]
+    return sorted(usable, key=lambda one: float(one["score"]), reverse=True)
+
+
+def cost_axis(trials: Sequence[Mapping[str, Any]]) -> str | None:
+    """Return the cost that every trial has; None where there is none."""
+    return next((cost for cost in COSTS if trials and all(cost in one["metrics"] for one in trials)), None)
+
+
+def front(trials: Sequence[dict[str, Any]], cost: str | None) -> list[dict[str, Any]]:
+    """Return the trials that no other beats in accuracy, p99 and cost at once, by rising p99."""
+
+    def axes(one: Mapping[str, Any]) -> tuple[float, ...]:
+        losses = [-value for value in one["accuracy"].values()]
+        return (*losses, one["metrics"].get(LATENCY, math.inf), *([one["metrics"][cost]] if cost else []))
+
+    def beaten(one: Mapping[str, Any]) -> bool:
+        own = axes(one)
+        return any(
+            len(other) == len(own) and other != own and all(a <= b for a, b in zip(other, own, strict=True))
+            for other in map(axes, trials)
+        )
+
+    return sorted(
+        (one for one in trials if not beaten(one)), key=lambda one: float(one["metrics"].get(LATENCY, math.inf))
+    )
+
+
+def _choice(plan: Plan, ranked: Sequence[dict[str, Any]], trials: Sequence[dict[str, Any]]) -> dict[str, Any]:
+    best = ranked[0]
+    return {"id": best["id"], "why": why(plan, ranked, trials), "deployment_yml": fragment(best["variant"])}
+
+
+def fragment(variant: Mapping[str, Any]) -> str:
+    """Return the lines of deployment.yml that make a deployment this variant."""
+    tree: dict[str, Any] = {}
+    for keys, value in deployment_values(variant).items():
+        place = tree
+        for key in keys[:-1]:
+            place = place.setdefault(key, {})
+        place[keys[-1]] = value
+    text = yaml.safe_dump(tree, sort_keys=False) if tree else ""
+    if CANDIDATE in variant:
+        text = f"# the model: the optimizer's candidate {variant[CANDIDATE]}, with its parameters\n{text}"
+    return text
+
+
+def why(plan: Plan, ranked: Sequence[dict[str, Any]], trials: Sequence[dict[str, Any]]) -> str:
+    """Return one paragraph on what to take and why, from the figures alone."""
+    best = ranked[0]
+    sentences = [f"Take {shown(best['variant'])}: {_figures(best, plan)}."]
+    limits = [
+        f"{name} {_limit(name)} {limit:g} (here {best['metrics'][name]:.4g})"
+        for name, limit in plan.constraints.items()
+        if name in best["metrics"]
+    ]
+    kept = f" that keep {' and '.join(limits)}" if limits else ""
+    sentences.append(
+        f"Of the {len(ranked)} trials{kept}, {'it is the best' if len(ranked) > 1 else 'it is the only one'} by "
+        f"{_objective_words(plan.objective)}."
+    )
+    if len(ranked) > 1:
+        gap = 1 - math.exp(ranked[1]["score"] - best["score"])
+        near = (
+            "which one more run of each might turn: every trial was measured once"
+            if gap < _TELLING
+            else "so much is lost without this choice"
+        )
+        sentences.append(f"The next, {shown(ranked[1]['variant'])}, is {100 * gap:.2g} % behind, {near}.")
+    effects = _effects(best, trials)
+    if effects:
+        sentences.append(f"One setting changed: {'; '.join(effects)}.")
+    if not best["valid"]:
+        sentences.append(f"Its run may not be believed as it is: {best['reasons'][0]}.")
+    return " ".join(sentences)
+
+
+def _figures(one: Mapping[str, Any], plan: Plan) -> str:
+    found = one["metrics"]
+    words = [f"{found['succeeded_per_sec']:.4g} good answers per second"]
+    if LATENCY in found:
+        words.append(f"p99 {found[LATENCY]:.4g} ms")
+    words += [f"{name} {value:.4g}" for name, value in one["accuracy"].items()]
+    cost = cost_axis([one])
+    if cost is not None:
+        unit = "a price of" if cost.startswith("price") else "core-hours"
+        words.append(
+            f"{unit} {found[cost]:.4g} per million requests"
+            if unit.startswith("a")
+            else f"{found[cost]:.4g} {unit} per million requests"
+        )
+    return ", ".join(words)
+
+
+def _limit(name: str) -> str:
+    return "at least" if name in objective.HIGHER_IS_BETTER else "at most"
+
+
+def _objective_words(weights: Mapping[str, float]) -> str:
+    if len(weights) == 1:
+        return next(iter(weights))
+    return " and ".join(f"{name} (weight {weight:g})" for name, weight in weights.items())
+
+
+def _effects(best: Mapping[str, Any], trials: Sequence[Mapping[str, Any]]) -> list[str]:
+    """Return what each setting does at the best trial: the trials that differ from it in that one alone."""
+    told = []
+    for name, value in best["variant"].items():
+        others: list[tuple[Value, str]] = []
+        for one in trials:
+            differing = [key for key in best["variant"] if one["variant"][key] != best["variant"][key]]
+            if differing == [name]:
+                others.append((one["variant"][name], _effect(best, one)))
+        if others:
+            ordered = sorted(others, key=lambda pair: (isinstance(pair[0], str), pair[0]))
+            told.append(f"{name} {value} against {', '.join(f'{other}: {effect}' for other, effect in ordered)}")
+    return told
+
+
+def _effect(best: Mapping[str, Any], one: Mapping[str, Any]) -> str:
+    if one["error"] is not None:
+        return "failed"
+    if not one["feasible"]:
+        return "misses a constraint"
+    if one["score"] is None:
+        return "not comparable"
+    ratio = math.exp(one["score"] - best["score"])
+    return "no telling difference" if 1 - ratio < _TELLING else f"{100 * (1 - ratio):.2g} % worse"
+
+
+def not_measured(plan: Plan, trials: Sequence[Mapping[str, Any]], cost: str | None) -> list[str]:
+    """Return what the summary does not rest on."""
+    told = []
+    untried = plan.space.size - len(trials)
+    if untried:
+        told.append(
+            f"{untried} of the {plan.space.size} combinations: they were not tried, as the search did not expect them "
+            "to be better or its trials were spent"
+        )
+    failed = [one for one in trials if one["error"] is not None]
+    if failed:
+        told.append(f"{len(failed)} trials failed: {failed[0]['error']}{' and others' if len(failed) > 1 else ''}")
+    never = [
+        f"{name} {value}"
+        for name, values in zip(plan.space.names, plan.space.values, strict=True)
+        for value in values
+        if not any(one["variant"][name] == value for one in trials)
+    ]
+    if never:
+        told.append(f"never tried: {', '.join(never)}")
+    doubtful = [one for one in trials if one["error"] is None and not one["valid"]]
+    if doubtful:
+        told.append(
+            f"{len(doubtful)} of the {len(trials)} runs are not valid by the profiler's own verdict, e.g. trial "
+            f"{doubtful[0]['id']}: {doubtful[0]['reasons'][0]}"
+        )
+    if not any(one["accuracy"] for one in trials):
+        told.append("accuracy: no file of the optimizer says it (--optimized_parameters_path, --candidates_path)")
+    if cost is None:
+        told.append("cost: the machine size or its vCPUs are not known, and no price is configured")
+    told.append("each combination once, at one time of day: what differs from run to run and from machine to machine")
+    told.append("cold start, scaling out, and any other payload or load than the profiler's configuration has")
+    return told

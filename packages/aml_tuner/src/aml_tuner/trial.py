@@ -1,0 +1,208 @@
+"""One trial: deploy a variant, profile it, delete it; each by its own tool, chained by files alone."""
+
+from __future__ import annotations
+
+import json
+import logging
+import sys
+import threading
+import time
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from datetime import datetime, timezone
+from pathlib import Path
+from typing import Any
+
+from aml_tool_core import documents, outputs, processes
+from aml_tool_core.deployment_variant import CANDIDATE, ENDPOINT_NAME
+from aml_tool_core.errors import InputError, ToolError
+
+from aml_tuner import objective
+from aml_tuner.configuration import DELETER, DEPLOYER, Plan
+from aml_tuner.space import Point
+
+log = logging.getLogger("aml_tuner")
+
+SCHEMA = "tuning_trial"
+FILE_NAME = "trial.json"
+_SETTINGS = "deployment_settings.json"
+_NOTES = "deployment_settings*.json"  # what a deployer leaves for the deleter, finished or not
+_REPORT = "report.json"
+_WRITTEN = (0, 3)  # a profiler's exit codes with a report: 3 says that a demand is missed
+_POLL_SEC = 0.2
+_DELETIONS = 3
+_BETWEEN_DELETIONS_SEC = 5.0
+
+
+class Stopped(Exception):
+    """The tuning is being stopped; what the trial deployed is deleted."""
+
+
+class NotDeleted(ToolError):
+    """A trial's endpoint still stands."""
+
+
+@dataclass(frozen=True)
+class Trial:
+    """A trial's folder and what is run in it."""
+
+    plan: Plan
+    point: Point
+    folder: Path
+
+    @staticmethod
+    def of(plan: Plan, point: Point, trials: Path) -> Trial:
+        """Return the trial of a point, below the folder of all trials."""
+        return Trial(plan, point, trials / plan.trial_id(point))
+
+    @property
+    def variant(self) -> dict[str, Any]:
+        """The settings that it tries."""
+        return self.plan.space.variant(self.point)
+
+
+def finished(trial: Trial) -> dict[str, Any] | None:
+    """Return what came of a trial that an earlier tuning finished; None where there is none, or it failed."""
+    path = trial.folder / FILE_NAME
+    if not path.is_file():
+        return None
+    document: dict[str, Any] = documents.read_json(path, SCHEMA)
+    return document if document["error"] is None else None
+
+
+def run(trial: Trial, stop: threading.Event) -> dict[str, Any]:
+    """Run a trial and return what came of it, which is on disk then. Raises Stopped, and NotDeleted.
+
+    A deployment that fails, or that cannot be profiled, is a result as well: it has an `error` and no metrics.
+    """
+    began = time.monotonic()
+    started_at = datetime.now(timezone.utc).strftime("%Y-%m-%dT%H:%M:%SZ")
+    (trial.folder / FILE_NAME).unlink(missing_ok=True)
+    log.info("trial %s: %s", trial.folder.name, shown(trial.variant))
+    report, error = None, None
+    try:
+        try:
+            report = _measured(trial, stop)
+        except ToolError as failure:
+            error = str(failure)
+            log.warning("trial %s: %s", trial.folder.name, error)
+    finally:
+        delete(trial)
+    judged = None if report is None else objective.judge(report, trial.plan.objective)
+    document: dict[str, Any] = {
+        "version": "1.0",
+        "id": trial.folder.name,
+        "variant": trial.variant,
+        "started_at": started_at,
+        "seconds": round(time.monotonic() - began, 3),
+        "inputs_sha256": trial.plan.inputs_sha256,
+        "error": error,
+        "feasible": judged is not None and judged.feasible,
+        "misses": [] if judged is None else list(judged.misses),
+        "metrics": {} if judged is None else dict(judged.metrics),
+        "excess": 0.0 if judged is None else judged.excess,
+        "valid": report is not None and report["verdict"]["valid"],
+        "reasons": [] if report is None else report["verdict"]["reasons"],
+        "target": {} if report is None else _target(report),
+    }
+    if report is not None and report.get("search", {}).get("answer") is not None:
+        document["answer"] = {"axis": report["search"]["axis"], "value": report["search"]["answer"]["value"]}
+    outputs.write_json(trial.folder / FILE_NAME, document, SCHEMA)
+    return document
+
+
+def _target(report: Mapping[str, Any]) -> dict[str, Any]:
+    wanted = ("sku", "instance_count", "worker_count", "max_concurrent_requests_per_instance")
+    return {key: report["target"][key] for key in wanted if key in report["target"]}
+
+
+def _measured(trial: Trial, stop: threading.Event) -> dict[str, Any]:
+    """Deploy and profile; return the report. Raises ToolError where a tool fails."""
+    plan = trial.plan
+    variant = {**trial.variant, ENDPOINT_NAME: plan.trial_endpoint(trial.point)}
+    flags = {**plan.deployer_flags, **plan.workspace_flags, "--variant": json.dumps(variant)}
+    _tool(trial, "deploy", DEPLOYER, flags, stop, (0,))
+    config = trial.folder / "profiler_config.json"
+    outputs.write_json(config, plan.trial_config(trial.point))
+    flags = {
+        "--config_path": str(config.resolve()),
+        "--scoring_target_path": str((trial.folder / "deploy" / "outputs" / _SETTINGS).resolve()),
+        **plan.profiler_flags,
+    }
+    _tool(trial, "profile", plan.profiler, flags, stop, _WRITTEN)
+    report: dict[str, Any] = documents.read_json(trial.folder / "profile" / "outputs" / _REPORT, "report")
+    return report
+
+
+def delete(trial: Trial) -> None:
+    """Delete the trial's endpoint, if a deployer has left word of one. Raises NotDeleted where it stands all the same.
+
+    It is not stopped by what stops the tuning: an endpoint that stands costs money.
+    """
+    for note in sorted((trial.folder / "deploy" / "outputs").glob(_NOTES)):
+        flags = {"--config_path": str(note.resolve()), "--delete_endpoint": "True"}
+        for attempt in range(1, _DELETIONS + 1):
+            try:
+                _tool(trial, "delete", DELETER, flags, threading.Event(), (0,))
+                note.rename(note.with_suffix(".deleted"))
+                break
+            except ToolError as failure:
+                if attempt == _DELETIONS:
+                    command = f"python -m {DELETER} --config_path {note} --delete_endpoint True"
+                    raise NotDeleted(f"{failure}; the endpoint may still stand; to remove it: {command}") from None
+                log.warning("%s; trying again", failure)
+                time.sleep(_BETWEEN_DELETIONS_SEC)
+
+
+def left_over(trials: Path, plan: Plan) -> list[Trial]:
+    """Return the trials below a folder that were cut short with something deployed, whichever tuning they are of."""
+    notes = sorted(trials.glob(f"*/deploy/outputs/{_NOTES}"))
+    return [Trial(plan, plan.space.middle(), folder) for folder in dict.fromkeys(note.parents[2] for note in notes)]
+
+
+def _tool(
+    trial: Trial, step: str, tool: str, flags: Mapping[str, str], stop: threading.Event, good: Sequence[int]
+) -> None:
+    """Run a tool in its step's folder, its log in log.txt. Raises ToolError with its own last error, and Stopped."""
+    folder = trial.folder / step
+    outputs.make_folder(folder)
+    words = [word for flag, value in flags.items() for word in (flag, value)]
+    with (
+        (folder / "log.txt").open("wb") as written,
+        processes.running([sys.executable, "-m", tool, *words], stdout=written, stderr=written, cwd=folder) as process,
+    ):
+        while (code := process.poll()) is None:
+            if stop.wait(_POLL_SEC):
+                raise Stopped(f"{step} of trial {trial.folder.name}")
+    if code not in good:
+        raise ToolError(f"trial {trial.folder.name}: {step}: {_last_error(folder / 'log.txt', tool, code)}")
+
+
+def _last_error(path: Path, tool: str, code: int) -> str:
+    lines = path.read_text("utf-8", "replace").splitlines()
+    marker = f"{tool}: error: "
+    said = [line.removeprefix(marker) for line in lines if line.startswith(marker)]
+    return f"{said[-1]} (exit code {code})" if said else f"exit code {code}; see {path}"
+
+
+def shown(variant: Mapping[str, Any]) -> str:
+    """Return a variant as a person reads it."""
+    return ", ".join(f"{name} {value}" for name, value in variant.items())
+
+
+def accuracy(parameters: Path | None, candidates: Path | None, variant: Mapping[str, Any]) -> dict[str, float]:
+    """Return the accuracy metrics of a variant's model, as the optimizer measured them; none where it did not say."""
+    wanted = variant.get(CANDIDATE)
+    if wanted is None:
+        file = parameters
+        if parameters is not None and parameters.is_dir():
+            file = parameters / "optimized_parameters.json"
+        found = {} if file is None or not file.is_file() else documents.read_json(file).get("metrics", {})
+    else:
+        accelerator, _, rank = str(wanted).rpartition("/")
+        pattern = f"**/{accelerator or '*'}/BestCandidateModel_{rank}/metrics.json"
+        files = [] if candidates is None else sorted(candidates.glob(pattern))
+        if len(files) > 1:
+            raise InputError(f"{candidates}: candidate {wanted} of which accelerator? Write it as ACCELERATOR/{rank}")
+        found = documents.read_json(files[0])["candidate_model_metrics"] if files else {}
+    return {name: one["value"] for name, one in found.items() if name.startswith("accuracy") and "value" in one}

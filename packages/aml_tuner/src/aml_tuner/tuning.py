@@ -1,0 +1,102 @@
+"""The tuning itself: which trials are made, so many at a time, until the budget is spent; finished ones are kept."""
+
+from __future__ import annotations
+
+import logging
+import threading
+from collections.abc import Sequence
+from concurrent.futures import FIRST_COMPLETED, Future, ThreadPoolExecutor, wait
+from pathlib import Path
+from typing import Any
+
+from aml_tool_core.errors import ToolError
+
+from aml_tuner import objective, quick, trial
+from aml_tuner.configuration import Plan
+from aml_tuner.space import Point
+from aml_tuner.trial import NotDeleted, Trial
+
+log = logging.getLogger("aml_tuner")
+
+
+def tune(plan: Plan, trials: Path) -> tuple[list[dict[str, Any]], int]:
+    """Make all trials; return what came of each, in the order of their end, and how many were finished before.
+
+    Whatever happens, what was deployed is deleted before this returns or raises.
+    """
+    for one in trial.left_over(trials, plan):
+        log.warning("trial %s was cut short; deleting what it deployed", one.folder.name)
+        trial.delete(one)
+    done: dict[Point, dict[str, Any]] = {}
+    for point in plan.space.grid():
+        if (found := trial.finished(Trial.of(plan, point, trials))) is not None:
+            done[point] = found
+    before = len(done)
+    if before:
+        log.info("%d trials were finished before and are not run again", before)
+    _run(plan, trials, done)
+    return list(done.values()), before
+
+
+def _run(plan: Plan, trials: Path, done: dict[Point, dict[str, Any]]) -> None:
+    stop = threading.Event()
+    under_way: dict[Future[dict[str, Any]], Point] = {}
+    with ThreadPoolExecutor(plan.parallel) as pool:
+        try:
+            while True:
+                room = min(plan.parallel - len(under_way), plan.max_trials - len(done) - len(under_way))
+                for point in _suggested(plan, done, list(under_way.values()), room):
+                    under_way[pool.submit(trial.run, Trial.of(plan, point, trials), stop)] = point
+                if not under_way:
+                    return
+                ended, _ = wait(under_way, return_when=FIRST_COMPLETED)
+                for future in ended:
+                    point = under_way.pop(future)
+                    done[point] = future.result()
+                    log.info("%s", _told(plan, done, point))
+        except BaseException:
+            # The others are told to stop, and delete what they deployed.
+            stop.set()
+            pool.shutdown(wait=True, cancel_futures=True)
+            for future in under_way:
+                if not future.cancelled() and isinstance(stands := future.exception(), NotDeleted):
+                    log.error("%s", stands)
+            raise
+
+
+def _suggested(plan: Plan, done: dict[Point, dict[str, Any]], under_way: Sequence[Point], room: int) -> list[Point]:
+    if room < 1:
+        return []
+    if plan.strategy == "grid":
+        return [point for point in plan.space.grid() if point not in done and point not in under_way][:room]
+    return quick.suggest(plan.space, ratings(plan, done), room, under_way)
+
+
+def ratings(plan: Plan, done: dict[Point, dict[str, Any]]) -> dict[Point, float]:
+    """Return what the search learns from each trial; one that failed counts as a bit worse than the worst."""
+    known = {point: _rating(plan, document) for point, document in done.items()}
+    worst = min((value for value in known.values() if value is not None), default=0.0)
+    return {point: worst - 1.0 if value is None else value for point, value in known.items()}
+
+
+def _rating(plan: Plan, document: dict[str, Any]) -> float | None:
+    score = objective.score(document["metrics"], plan.objective)
+    return objective.Judged(
+        document["metrics"], document["feasible"], tuple(document["misses"]), score, document["excess"]
+    ).rating
+
+
+def _told(plan: Plan, done: dict[Point, dict[str, Any]], point: Point) -> str:
+    document = done[point]
+    if document["error"] is not None:
+        said = "failed"
+    else:
+        figures = (f"{name} {document['metrics'].get(name, float('nan')):.4g}" for name in plan.objective)
+        said = ", ".join(figures) + ("" if document["feasible"] else f"; misses: {'; '.join(document['misses'])}")
+    return f"{len(done)} of {plan.max_trials} trials: {trial.shown(document['variant'])}: {said}"
+
+
+def check_any_worked(documents: Sequence[dict[str, Any]]) -> None:
+    """Raise ToolError where every trial failed: there is nothing to say then."""
+    if all(document["error"] is not None for document in documents):
+        raise ToolError(f"all {len(documents)} trials failed; the last one: {documents[-1]['error']}")

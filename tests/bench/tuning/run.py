@@ -1,0 +1,141 @@
+#!/usr/bin/env python3
+"""The quick search against the full grid, on an example deployed to the local control plane.
+
+    .venv/tools/bin/python tests/bench/tuning/run.py digits
+
+Every combination of worker count, requests at a time and ONNX Runtime threads is deployed, profiled and deleted; then
+the quick search does the same from an empty folder, with trials of its own. Printed are both answers, the quick one's
+worth by the grid's own measurement, and the shares of trials and time that it took. Nothing is asserted. Trials that
+are done are kept in the work folder: an interrupted benchmark goes on where it was.
+
+The model is what `make demo EXAMPLE=...` has left in .demo, or --model and --parameters.
+"""
+
+from __future__ import annotations
+
+import argparse
+import importlib
+import json
+import math
+import os
+import string
+import subprocess
+import sys
+import time
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from tabulate import tabulate
+
+REPOSITORY = Path(__file__).resolve().parents[3]
+TEMPLATES = REPOSITORY / "job-templates"
+sys.path.insert(0, str(TEMPLATES))
+chain: Any = importlib.import_module("chain")
+
+
+def tune(given: argparse.Namespace, strategy: str, environment: Mapping[str, str]) -> tuple[dict[str, Any], float]:
+    """Run aml_tuner with one strategy; return its summary and its wall time."""
+    work = given.work / strategy
+    work.mkdir(parents=True, exist_ok=True)
+    example, tuning = TEMPLATES / given.example, TEMPLATES / "tuning" / given.example
+    names = {
+        "ENDPOINT_NAME": f"{given.example}-{strategy}",
+        "DEPLOYMENT_NAME": "tuned",
+        "INFERENCE_SERVICE_COMPUTE_SIZE": given.sku,
+    }
+    for name in ("endpoint.yml", "deployment.yml"):
+        (work / name).write_text(string.Template((example / name).read_text()).safe_substitute(names))
+    config = json.loads((tuning / "config.json").read_text())
+    config["tuning_config"] |= {"strategy": strategy, "objective": {"succeeded_per_sec": 1}}
+    (work / "config.json").write_text(json.dumps(config, indent=2))
+    load = json.loads((tuning / "load.json").read_text())
+    load["profiler_config"] |= {"duration_sec": given.duration_sec, "connections": given.connections}
+    (work / "load.json").write_text(json.dumps(load, indent=2))
+    flags = {
+        "config_path": work / "config.json",
+        "endpoint_yaml_path": work / "endpoint.yml",
+        "deployment_yaml_path": work / "deployment.yml",
+        "profiler_config_path": work / "load.json",
+        "payload_path": example / "payload.jsonl",
+        "model_folder_path": given.model,
+        "environment_folder_path": example / "environment",
+        "code_folder_path": example / "score",
+        "optimized_parameters_path": given.parameters,
+    }
+    words = [word for flag, value in flags.items() for word in (f"--{flag}", str(value))]
+    began = time.monotonic()
+    subprocess.run([sys.executable, "-m", "aml_tuner", *words], cwd=work, env={**os.environ, **environment}, check=True)
+    summary: dict[str, Any] = json.loads((work / "outputs" / "summary.json").read_text())
+    return summary, time.monotonic() - began
+
+
+def rates(summary: Mapping[str, Any]) -> dict[str, float]:
+    """Return the good answers per second of each variant that keeps the constraints."""
+    return {
+        json.dumps(one["variant"]): one["metrics"]["succeeded_per_sec"] for one in summary["trials"] if one["feasible"]
+    }
+
+
+def chosen(summary: Mapping[str, Any]) -> str:
+    """Return the variant that a summary says to take."""
+    best = next(one for one in summary["trials"] if one["id"] == summary["choice"]["id"])
+    return json.dumps(best["variant"])
+
+
+def seconds(summary: Mapping[str, Any]) -> float:
+    """Return what the trials took together."""
+    return math.fsum(one["seconds"] for one in summary["trials"])
+
+
+def table(grid: Mapping[str, Any], quick: Mapping[str, Any]) -> str:
+    """Return the comparison."""
+    by_grid, by_quick = rates(grid), rates(quick)
+    rows = []
+    for name, summary, own in (("grid", grid, by_grid), ("quick", quick, by_quick)):
+        variant = chosen(summary)
+        share = by_grid.get(variant, math.nan) / max(by_grid.values())
+        rows.append(
+            [
+                name,
+                len(summary["trials"]),
+                f"{seconds(summary):.0f}",
+                ", ".join(f"{key} {value}" for key, value in json.loads(variant).items()),
+                f"{own[variant]:.1f}",
+                f"{by_grid.get(variant, math.nan):.1f}",
+                f"{100 * share:.1f}",
+            ]
+        )
+    headers = ["strategy", "trials", "s", "answer", "its own good/s", "the grid's good/s", "% of the grid's best"]
+    ratio = len(quick["trials"]) / len(grid["trials"])
+    again = [by_quick[key] / by_grid[key] for key in by_quick if key in by_grid]
+    noise = f"{100 * (min(again) - 1):+.1f} to {100 * (max(again) - 1):+.1f} %" if again else "not known"
+    return (
+        f"{tabulate(rows, headers=headers)}\n\nthe quick search took {100 * ratio:.1f} % of the trials; measured "
+        f"twice, combinations differ by {noise}"
+    )
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0] if __doc__ else None)
+    parser.add_argument("example", choices=("digits", "minilm"))
+    parser.add_argument("--work", type=Path, help="folder of the trials (default: .demo/bench-tuning/EXAMPLE)")
+    parser.add_argument("--model", type=Path, help="the optimized model's folder")
+    parser.add_argument("--parameters", type=Path, help="the optimized parameters' folder")
+    parser.add_argument("--home", type=Path, default=REPOSITORY / ".azureml_local", help="of the control plane")
+    parser.add_argument("--sku", default="Standard_F2s_v2")
+    parser.add_argument("--connections", type=int, default=4)
+    parser.add_argument("--duration_sec", type=int, default=6)
+    given = parser.parse_args()
+    made = REPOSITORY / ".demo" / given.example / "optimize"
+    given.model = (given.model or made / "optimized_model").resolve()
+    given.parameters = (given.parameters or made / "optimized_parameters").resolve()
+    given.work = (given.work or REPOSITORY / ".demo" / "bench-tuning" / given.example).resolve()
+    with chain.local_control_plane(given.home) as environment:
+        grid, _ = tune(given, "grid", environment)
+        quick, _ = tune(given, "quick", environment)
+    print(f"\n{given.example}, {given.connections} connections, closed loop, {given.sku}\n\n{table(grid, quick)}")
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,105 @@
+"""The quick search against the full grid, on simulated surfaces with noise."""
+
+from __future__ import annotations
+
+import math
+import os
+import random
+
+import pytest
+from aml_tuner import quick
+from aml_tuner.space import Point, Space
+from aml_tuner.surrogate import Belief, beliefs, features
+
+from tests.unit.aml_tuner.surfaces import SHAPES, Surface
+
+# How many seeds of each shape; a larger number is for the proof, this one for every day.
+SEEDS = int(os.environ.get("AML_TUNER_SEEDS", "8"))
+NOISE = 0.015
+GRID = Space.of({"worker_count": [1, 2, 3, 4], "places": [1, 2, 4, 8], "threads": [1, 2, 4]})
+SMALL = Space.of({"worker_count": [1, 2, 4], "places": [1, 2, 4, 8], "threads": [1, 2, 4]})
+LARGE = Space.of({"worker_count": [1, 2, 4, 8], "places": [1, 2, 4, 8, 16], "threads": [1, 2, 4, 8]})
+
+
+def rate(surface: Surface, point: Point) -> float:
+    workers, places, threads = (float(value) for value in point)
+    return surface(workers, places, threads)
+
+
+def found(space: Space, surface: Surface, seed: int, parallel: int = 1) -> float:
+    """Return the share of the grid's best that the quick search's answer has, in truth."""
+    noise = random.Random(seed)
+    tried: dict[Point, float] = {}
+    while len(tried) < quick.budget(space):
+        count = min(parallel, quick.budget(space) - len(tried))
+        for point in quick.suggest(space, tried, count):
+            tried[point] = math.log(rate(surface, point)) + noise.gauss(0, NOISE)
+    best = max(tried, key=lambda point: tried[point])
+    return rate(surface, best) / max(rate(surface, point) for point in space.grid())
+
+
+@pytest.mark.parametrize("shape", SHAPES)
+def test_a_fifth_of_the_trials_comes_within_five_percent(shape: str) -> None:
+    shares = {seed: found(GRID, SHAPES[shape](seed), seed) for seed in range(SEEDS)}
+    missed = {seed: share for seed, share in shares.items() if share < 0.95}
+    print(f"{shape}: {SEEDS - len(missed)} of {SEEDS} within 5 %, the worst at {min(shares.values()):.3f}")
+    assert quick.budget(GRID) <= GRID.size / 5
+    assert len(missed) <= max(1, 0.1 * SEEDS), missed
+    assert min(shares.values()) > 0.8, missed
+
+
+def test_it_learns_where_the_first_trials_did_not_look() -> None:
+    # The best of as many trials at random, on average, for comparison.
+    source = random.Random(4)
+    ours, chance = [], []
+    for seed in range(10):
+        surface = SHAPES["amdahl"](seed)
+        top = max(rate(surface, point) for point in LARGE.grid())
+        picked = source.sample(LARGE.grid(), quick.budget(LARGE))
+        ours.append(found(LARGE, surface, seed, parallel=4))
+        chance.append(max(rate(surface, point) for point in picked) / top)
+    assert sum(ours) > sum(chance)
+    assert min(ours) > 0.9
+
+
+def test_it_neither_repeats_nor_exceeds() -> None:
+    tried: dict[Point, float] = {}
+    surface = SHAPES["amdahl"](1)
+    while points := quick.suggest(SMALL, tried, 5, ()):
+        assert len(set(points)) == len(points) <= 5
+        assert not set(points) & tried.keys()
+        tried |= {point: rate(surface, point) for point in points}
+    assert len(tried) == SMALL.size
+    assert quick.suggest(SMALL, {}, 3, SMALL.grid()[:-2]) == [
+        point for point in quick.suggest(SMALL, {}, 3, SMALL.grid()[:-2]) if point in SMALL.grid()[-2:]
+    ]
+    one = Space.of({"worker_count": [1]})
+    assert quick.budget(one) == 1 and quick.suggest(one, {}, 3) == [(1,)]
+
+
+def test_what_has_no_order_is_told_apart() -> None:
+    space = Space.of({"instance_type": ["F2", "F4", "F8"], "worker_count": [1, 2, 4, 8, 16]})
+    speed = {"F2": 1.0, "F4": 2.5, "F8": 2.0}
+    tried: dict[Point, float] = {}
+    for _ in range(6):
+        (point,) = quick.suggest(space, tried)
+        tried[point] = math.log(speed[str(point[0])] * min(float(point[1]), 4) ** 0.5)
+    assert max(tried, key=lambda point: tried[point])[0] == "F4"
+
+
+def test_beliefs_follow_the_observations() -> None:
+    space = Space.of({"worker_count": [1, 2, 4, 8, 16]})
+    place = features(space, space.grid())
+    known = [(place[(count,)], math.log(count)) for count in (1, 4, 16)]
+    at = dict(zip((1, 2, 4, 8, 16), beliefs(known, [place[point] for point in space.grid()]), strict=True))
+    assert at[1].mean < at[2].mean < at[4].mean < at[8].mean < at[16].mean
+    assert at[4].mean == pytest.approx(math.log(4), abs=0.15)
+    assert at[8].deviation > at[4].deviation
+
+
+@pytest.mark.parametrize(
+    ("belief", "best", "wanted"),
+    [(Belief(1.0, 0.0), 0.5, 0.5), (Belief(0.0, 0.0), 0.5, 0.0), (Belief(0.0, 1.0), 0.0, 1 / math.sqrt(2 * math.pi))],
+)
+def test_expected_improvement(belief: Belief, best: float, wanted: float) -> None:
+    assert belief.improvement(best) == pytest.approx(wanted)

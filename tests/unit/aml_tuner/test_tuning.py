@@ -1,0 +1,177 @@
+"""The tuning from outside: trials, resumption, and that nothing stays deployed."""
+
+from __future__ import annotations
+
+import json
+import random
+import signal
+import time
+from collections.abc import Callable
+from typing import TYPE_CHECKING
+
+import pytest
+import yaml
+
+if TYPE_CHECKING:
+    from tests.unit.aml_tuner.conftest import World
+
+WAIT_SEC = 60.0
+
+
+def wait_for(what: Callable[[], object]) -> None:
+    deadline = time.monotonic() + WAIT_SEC
+    while not what():
+        assert time.monotonic() < deadline, "it did not come"
+        time.sleep(0.02)
+
+
+def test_a_grid_is_deployed_profiled_deleted_and_ranked(world: World) -> None:
+    world.config |= {"constraints": {"latency_ms_99": 25}, "top": 2, "parallel": 2}
+    code, said = world.run()
+    assert code == 0, said
+    assert world.endpoints == []
+    assert len(world.calls("deploy")) == len(world.calls("profile")) == len(world.calls("delete")) == 4
+    assert len(set(world.calls("delete"))) == 4, "each trial has an endpoint of its own"
+    assert all(len(name) <= 32 for name in world.calls("delete"))
+    summary = world.summary()
+    by_id = {one["id"]: one for one in summary["trials"]}
+    # 100, 182, 211 and 136 requests/s at 5, 10, 20 and 40 ms.
+    assert [by_id[key]["variant"]["worker_count"] for key in summary["top"]] == [4, 2]
+    assert by_id[summary["choice"]["id"]]["variant"] == {"worker_count": 4}
+    (missed,) = [one for one in summary["trials"] if not one["feasible"]]
+    assert missed["variant"] == {"worker_count": 8} and missed["misses"] == ["latency_ms_99 is 40, its limit is 25"]
+    assert [by_id[key]["variant"]["worker_count"] for key in summary["pareto_front"]] == [1, 2, 4]
+    assert yaml.safe_load(summary["choice"]["deployment_yml"]) == {"environment_variables": {"WORKER_COUNT": "4"}}
+    why = summary["choice"]["why"]
+    assert why.startswith("Take worker_count 4: 210.5 good answers per second, p99 20 ms")
+    assert "Of the 3 trials that keep latency_ms_99 at most 25 (here 20)" in why
+    assert "worker_count 2, is 14 % behind" in why
+    assert "worker_count 4 against 1: 52 % worse, 2: 14 % worse, 8: misses a constraint" in why
+    page = (world.work / "outputs" / "summary.html").read_text()
+    assert "<script" not in page and why in page.replace("&#39;", "'")
+
+
+def test_a_trial_that_fails_is_a_result_and_is_tried_again_by_the_next_run(world: World) -> None:
+    world.rules["fail"] = [{"worker_count": 4}]
+    code, said = world.run()
+    assert code == 0, said
+    assert world.endpoints == [], "what a failed deployment left is deleted as well"
+    summary = world.summary()
+    (failed,) = [one for one in summary["trials"] if one["error"]]
+    assert failed["error"].endswith("deploy: no quota for it; ask for more (exit code 1)")
+    assert any("1 trials failed" in gap for gap in summary["not_measured"])
+    world.rules["fail"] = []
+    code, said = world.run()
+    assert code == 0, said
+    assert world.summary()["finished_before"] == 3
+    assert world.calls("deploy").count('{"worker_count": 4}') == 2
+    assert len(world.calls("profile")) == 4, "no finished trial is repeated"
+
+
+def test_nothing_that_holds_is_exit_code_3_with_a_summary(world: World) -> None:
+    world.config["constraints"] = {"latency_ms_99": 4}
+    code, said = world.run()
+    assert code == 3, said
+    assert "none of 4 trials keeps every constraint; the nearest, worker_count 1: latency_ms_99 is 5" in said
+    assert world.summary()["choice"] is None
+    assert "No combination keeps every constraint" in (world.work / "outputs" / "summary.html").read_text()
+
+
+def test_all_failed_is_exit_code_1(world: World) -> None:
+    world.rules["fail"] = [{"worker_count": count} for count in (1, 2, 4, 8)]
+    code, said = world.run()
+    assert code == 1
+    assert "all 4 trials failed; the last one: " in said and "no quota for it" in said
+    assert world.endpoints == []
+
+
+def test_an_endpoint_that_cannot_be_deleted_stops_the_tuning_and_is_deleted_by_the_next(world: World) -> None:
+    world.rules["undeletable"] = True
+    code, said = world.run()
+    assert code == 1
+    assert "to remove it: python -m aml_online_endpoints_deleter --config_path " in said
+    assert len(world.calls("deploy")) == 1 == len(world.endpoints)
+    world.rules["undeletable"] = False
+    code, said = world.run()
+    assert code == 0, said
+    assert "was cut short; deleting what it deployed" in said
+    assert world.endpoints == []
+
+
+@pytest.mark.parametrize("sent", [signal.SIGTERM, signal.SIGKILL])
+@pytest.mark.parametrize("seed", range(2))
+def test_interrupted_at_a_random_point_it_goes_on_and_repeats_nothing(
+    world: World, sent: signal.Signals, seed: int
+) -> None:
+    source = random.Random(seed)
+    world.config |= {"parameters": {"worker_count": [1, 2, 3, 4, 5, 6]}, "parallel": 2}
+    world.rules |= {"deploy_sec": 0.2, "profile_sec": 0.2, "delete_sec": 0.1}
+    process = world.start()
+    wait_for(lambda: len(world.calls("deploy")) >= source.randint(1, 5))
+    time.sleep(source.uniform(0, 0.6))
+    process.send_signal(sent)
+    _, said = process.communicate(timeout=WAIT_SEC)
+    if process.returncode == 128 + signal.SIGTERM:
+        assert world.endpoints == [], said
+    finished = {path.parent.name for path in (world.work / "outputs" / "trials").glob("*/trial.json")}
+    profiled = len(world.calls("profile"))
+    code, said = world.run()
+    assert code == 0, said
+    assert world.endpoints == []
+    summary = world.summary()
+    assert summary["finished_before"] == len(finished)
+    assert len(world.calls("profile")) - profiled == 6 - len(finished)
+    rates = {one["variant"]["worker_count"]: one["metrics"]["succeeded_per_sec"] for one in summary["trials"]}
+    assert rates == {count: pytest.approx(100 * count / (1 + 0.1 * (count - 1) ** 2)) for count in range(1, 7)}
+
+
+def test_it_goes_on_on_another_machine(world: World) -> None:
+    assert world.run()[0] == 0
+    moved = world.folder / "moved"
+    (world.work / "outputs" / "trials").rename(moved)
+    code, said = world.run("--trials_path", str(moved))
+    assert code == 0, said
+    assert world.summary()["finished_before"] == 4 and len(world.calls("deploy")) == 4
+    # Other inputs are another tuning.
+    world.config["constraints"] = {"latency_ms_99": 1000}
+    assert world.run("--trials_path", str(moved))[0] == 0
+    assert world.summary()["finished_before"] == 0 and len(world.calls("deploy")) == 8
+
+
+def test_the_quick_search_is_the_default_and_keeps_to_its_budget(world: World) -> None:
+    world.config |= {"parameters": {"worker_count": list(range(1, 31))}}
+    del world.config["strategy"]
+    code, said = world.run()
+    assert code == 0, said
+    summary = world.summary()
+    assert (summary["strategy"], len(summary["trials"]), summary["grid_size"]) == ("quick", 6, 30)
+    best = next(one for one in summary["trials"] if one["id"] == summary["choice"]["id"])
+    rates = [100 * count / (1 + 0.1 * (count - 1) ** 2) for count in range(1, 31)]
+    assert best["metrics"]["succeeded_per_sec"] >= 0.95 * max(rates)
+    assert any("24 of the 30 combinations" in gap for gap in summary["not_measured"])
+
+
+@pytest.mark.parametrize(
+    ("change", "said"),
+    [
+        ({"parameters": {}}, "/tuning_config/parameters"),
+        ({"parameters": {"candidate": [1, 2]}}, "give --model_folder_path and --optimized_parameters_path"),
+        ({"strategy": "guess"}, "/tuning_config/strategy"),
+    ],
+)
+def test_bad_input_is_exit_code_2_before_anything_is_deployed(
+    world: World, change: dict[str, object], said: str
+) -> None:
+    world.config |= change
+    code, stderr = world.run()
+    assert code == 2 and said in stderr
+    assert world.calls("deploy") == []
+
+
+def test_the_weights_decide(world: World) -> None:
+    world.config["objective"] = {"succeeded_per_sec": 1, "latency_ms_99": 1}
+    assert world.run()[0] == 0
+    summary = world.summary()
+    best = next(one for one in summary["trials"] if one["id"] == summary["choice"]["id"])
+    assert best["variant"] == {"worker_count": 1}, "twice the rate at twice the latency is no gain"
+    assert json.dumps(summary["objective"]) == '{"succeeded_per_sec": 1, "latency_ms_99": 1}'
