@@ -19,6 +19,7 @@ from azureml_local.responses import (
     assets,
     computes,
     datastores,
+    faults,
     identity,
     jobs,
     metadata,
@@ -49,6 +50,7 @@ ARM_ROUTES = [
     *operations.ROUTES,
     *vm_sizes.ROUTES,
     *metrics.ROUTES,
+    *faults.ROUTES,
 ]
 
 
@@ -130,6 +132,7 @@ def arm_application(plane: Plane) -> Starlette:
         routes=ARM_ROUTES,
         middleware=[
             Middleware(RequestId),
+            Middleware(faults.FaultyService, faults=plane.faults),
             Middleware(BearerToken, plane=plane),
             Middleware(CanonicalPath),
         ],
@@ -147,6 +150,6 @@ def arm_application(plane: Plane) -> Starlette:
 
 def identity_application(plane: Plane) -> Starlette:
     """Return the managed-identity endpoint."""
-    application = Starlette(routes=identity.ROUTES)
+    application = Starlette(routes=identity.ROUTES, middleware=[Middleware(faults.FaultyService, faults=plane.faults)])
     application.state.plane = plane
     return application

@@ -1,4 +1,4 @@
-"""The command line: up, down, status, env."""
+"""The command line: up, down, status, env, fault."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
-from azureml_local import __version__
+from azureml_local import __version__, fault_command
 from azureml_local.certificates import ensure_tls, write_bundle
 from azureml_local.cloud import IDENTITY_PATH, client_environment
 from azureml_local.exceptions import PlaneError
@@ -65,7 +65,7 @@ def main(argv: Sequence[str] | None = None) -> int:
 def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(prog=PROGRAM, description="A local control plane for Azure ML online endpoints.")
     parser.add_argument("--version", action="version", version=f"{PROGRAM} {__version__}")
-    commands = parser.add_subparsers(required=True, metavar="{up,down,status,env}")
+    commands = parser.add_subparsers(required=True, metavar="{up,down,status,env,fault}")
 
     def command(name: str, run: Any, text: str) -> argparse.ArgumentParser:
         made = commands.add_parser(name, help=text, description=text)
@@ -86,6 +86,8 @@ def _parser() -> argparse.ArgumentParser:
     status = command("status", run_status, "Show services, endpoints and deployments.")
     status.add_argument("--json", action="store_true", help="as JSON")
     command("env", run_env, f'Print the variables that point a shell at it, for: eval "$({PROGRAM} env)".')
+    fault = command("fault", fault_command.run, "Let calls of the SDKs go wrong, to see what comes of it.")
+    fault_command.add_arguments(fault)
     # What `up` starts in the background; not listed, since nobody has to type it.
     serve = commands.add_parser("supervise")
     serve.add_argument("--home")

@@ -53,6 +53,10 @@ class DeploymentError(Exception):
         self.message = message
 
 
+class OperationCanceledError(DeploymentError):
+    """A long-running operation was canceled."""
+
+
 class JobError(Exception):
     """A job failed: the code and message that its run will show."""
 

@@ -8,12 +8,15 @@ import logging
 import os
 import traceback
 from collections.abc import Awaitable, Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 from azureml_local import tokens
-from azureml_local.exceptions import DeploymentError, InvalidRequestError
+from azureml_local.exceptions import DeploymentError, InvalidRequestError, OperationCanceledError
 from azureml_local.home import Home, Secrets, Settings, require_free_port
+from azureml_local.models.deployments import DeploymentSpec
+from azureml_local.models.faults import Faults, Queued
 from azureml_local.models.resource_ids import endpoint_id, workspace_id
 from azureml_local.models.store import Operation, Resource, Store
 from azureml_local.runtime.blobs import Blobs
@@ -26,12 +29,21 @@ from azureml_local.runtime.haproxy_config import EndpointRoutes, Route, millisec
 from azureml_local.runtime.instances import Fleet
 from azureml_local.runtime.job_files import JobFiles
 from azureml_local.runtime.jobs import Jobs
+from azureml_local.runtime.launcher import FAULT_VARIABLE
 from azureml_local.runtime.rollout import Rollouts
 from azureml_local.telemetry.series import MetricStore
 
 LOGGER = logging.getLogger(__name__)
 
 DRAIN_MARGIN_SEC = 2.0
+# The request that begins an operation, by its verb: faults are queued for requests.
+METHODS = {
+    "endpoint": "PUT",
+    "deployment": "PUT",
+    "delete-endpoint": "DELETE",
+    "delete-deployment": "DELETE",
+    "cancel-job": "POST",
+}
 
 
 class Plane:
@@ -56,6 +68,7 @@ class Plane:
         self.blobs = blobs
         self.gateway = gateway
         self.metrics = metrics
+        self.faults = Faults()
         self.workspace_id = workspace_id(settings.subscription_id, settings.resource_group, settings.workspace_name)
         self.deployments = Rollouts(
             store,
@@ -65,6 +78,7 @@ class Plane:
             home.environments_dir(os.environ),
             confinement,
             self.apply_gateway,
+            self._struck,
         )
         engine = Engine(settings.home_id, children)
         files = JobFiles(store, blobs, self.workspace_id)
@@ -132,7 +146,11 @@ class Plane:
 
     async def _attend(self, operation: Operation, work: Callable[[Operation], Awaitable[None]]) -> None:
         error: dict[str, str] | None = None
+        canceled = False
         try:
+            fault = self.faults.of_operation(METHODS[operation.verb], operation.resource_id)
+            if fault is not None:
+                await self._suffer(fault, operation, work)
             await work(operation)
         except asyncio.CancelledError:
             if self._stopping:
@@ -141,15 +159,52 @@ class Plane:
             error = {"code": "OperationCanceled", "message": "The resource was deleted meanwhile."}
         except DeploymentError as failure:
             error = {"code": failure.code, "message": failure.message}
+            canceled = isinstance(failure, OperationCanceledError)
         except Exception as failure:  # the top of a background task: whatever happens must end the operation
             LOGGER.error("operation %s (%s): %s", operation.id, operation.verb, traceback.format_exc())
             error = {"code": "InternalServerError", "message": f"{type(failure).__name__}: {failure}"}
         finally:
             self._tasks.pop(operation.id, None)
         resource = self.store.find(operation.resource_id)
-        if resource is not None and operation.verb in ("endpoint", "deployment"):
-            resource.properties["provisioningState"] = "Failed" if error else "Succeeded"
-        self.store.end_operation(operation, error)
+        if resource is not None and operation.verb != "cancel-job":
+            ended = "Canceled" if canceled else "Failed"
+            resource.properties["provisioningState"] = ended if error else "Succeeded"
+        self.store.end_operation(operation, error, canceled=canceled)
+
+    async def _suffer(self, queued: Queued, operation: Operation, work: Callable[[Operation], Awaitable[None]]) -> None:
+        """Let a fault strike an operation: return when it may go on, raise DeploymentError when it may not."""
+        fault = queued.fault
+        await queued.delay()
+        if fault.operation == "slow":
+            return
+        if fault.operation == "hang":
+            await queued.lifted.wait()
+            return
+        if fault.operation == "fail_midway":
+            await self._do_half(operation, work)
+        kind = OperationCanceledError if fault.operation == "cancel" else DeploymentError
+        raise kind(fault.code, fault.message)
+
+    async def _do_half(self, operation: Operation, work: Callable[[Operation], Awaitable[None]]) -> None:
+        if operation.verb == "delete-endpoint":
+            await self._cancel_others(operation)
+            for deployment in self.deployments_of(operation.resource_id):
+                await self.deployments.remove(deployment.id)
+                self.store.remove(deployment.id)
+            await self.apply_gateway()
+        elif operation.verb == "delete-deployment":
+            await self._cancel_others(operation)
+            await self.deployments.remove(operation.resource_id)
+        else:
+            await work(operation)
+
+    def _struck(self, spec: DeploymentSpec) -> DeploymentSpec:
+        """Return the specification with the fault, if one is queued, that its containers are to have."""
+        queued = self.faults.of_container(spec.id)
+        if queued is None:
+            return spec
+        fault = f"{queued.fault.container}:{queued.fault.delay_sec:g}"
+        return replace(spec, environment_variables=(*spec.environment_variables, (FAULT_VARIABLE, fault)))
 
     async def _do_endpoint(self, operation: Operation) -> None:
         await self.apply_gateway()

@@ -191,9 +191,11 @@ class Store:
         self.save()
         return operation
 
-    def end_operation(self, operation: Operation, error: dict[str, str] | None = None) -> None:
+    def end_operation(
+        self, operation: Operation, error: dict[str, str] | None = None, *, canceled: bool = False
+    ) -> None:
         """Write an operation's outcome down."""
-        operation.status = "Failed" if error else "Succeeded"
+        operation.status = ("Canceled" if canceled else "Failed") if error else "Succeeded"
         operation.error = error
         operation.ended_at = now_text()
         self.save()

@@ -10,6 +10,7 @@ from starlette.responses import JSONResponse, Response
 from starlette.routing import Route
 
 from azureml_local.exceptions import ConflictError, InvalidRequestError
+from azureml_local.models.bodies import part
 from azureml_local.models.store import Resource
 from azureml_local.responses.envelope import body_of, resource_body, resource_list, workspace_of
 from azureml_local.responses.paths import WORKSPACE
@@ -68,7 +69,8 @@ def _routes_of(kind: str) -> list[Route]:
     async def put_version(request: Request) -> JSONResponse:
         plane, asset_id = workspace_of(request), _version_id(request, kind)
         body = await body_of(request)
-        wanted = body.get("properties") or {}
+        wanted = part(body, "properties")
+        part(wanted, "properties")  # read when versions are looked for by their content
         present = plane.store.find(asset_id)
         if present is not None:
             for name in CONTENT[kind]:

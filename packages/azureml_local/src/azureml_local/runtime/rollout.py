@@ -36,6 +36,7 @@ class Rollouts:
         environments_dir: Path,
         confinement: Confinement,
         changed: Callable[[], Awaitable[None]],
+        struck: Callable[[DeploymentSpec], DeploymentSpec],
     ) -> None:
         self.fleets: dict[str, Fleet] = {}
         self._store = store
@@ -45,6 +46,7 @@ class Rollouts:
         self._environments_dir = environments_dir
         self._confinement = confinement
         self._changed = changed
+        self._struck = struck
 
     def fleet(self, deployment_id: str) -> Fleet | None:
         """Return the fleet that serves a deployment."""
@@ -60,7 +62,7 @@ class Rollouts:
 
         Raises DeploymentError; then what served before serves on.
         """
-        spec = parse_spec(resource.id, properties, sku)
+        spec = self._struck(parse_spec(resource.id, properties, sku))
         folder = make_private_dir(self.folder(resource.id))
         log = folder / "storage-initializer.log"
         with log.open("a") as stream:
