@@ -14,6 +14,8 @@ from azureml_local import tokens
 OWN_FRONTEND = "_health"
 # What HAProxy takes as a proxy's name; endpoint and deployment names are a subset of it.
 SAFE_NAME = re.compile(r"[A-Za-z0-9-]+")
+_WAITED_US = "date(0,us),sub(txn.start_us)"
+_NOT_TAKEN = "No instance of the deployment took the request in time."
 
 
 @dataclass(frozen=True)
@@ -103,9 +105,7 @@ defaults
     http-error status 502 content-type application/json string {
         error_body("BadGateway", "The scoring server closed the connection without an answer.")
     }
-    http-error status 503 content-type application/json string {
-        error_body("NoInstanceAvailable", "No instance of the deployment took the request in time.")
-    }
+    http-error status 503 content-type application/json string {error_body("NoInstanceAvailable", _NOT_TAKEN)}
     http-error status 504 content-type application/json string {
         error_body("RequestTimeout", "The request has taken longer than the deployment's request timeout.")
     }
@@ -185,6 +185,7 @@ def _backend(endpoint: EndpointRoutes, route: Route) -> str:
     # Azure admits twice what runs at once, the other half waiting:
     # https://learn.microsoft.com/azure/machine-learning/how-to-troubleshoot-online-endpoints (HTTP status codes, 429)
     queue_limit = limit * len(route.servers)
+    limit_us = 1000 * max(1, route.max_queue_wait_ms)
     lines = [
         f"backend {name}",
         "    balance leastconn",
@@ -205,10 +206,12 @@ def _backend(endpoint: EndpointRoutes, route: Route) -> str:
         "    http-response set-header ms-azureml-model-error-reason model_error unless { status 200:299 }",
         '    http-response set-status 424 reason "Failed Dependency" unless { status 200:299 }',
         # A 503 is HAProxy's own (a server's has become 424): either the time in the queue has passed, or, sooner than
-        # that, the server could not be reached.
-        "    http-after-response set-var(txn.waited_us) date(0,us),sub(txn.start_us) if { status 503 }",
+        # that, the server could not be reached. Its body is made before its status is changed.
+        "    http-error status 503 content-type application/json lf-string "
+        + error_body(f"%[{_WAITED_US},div({limit_us}),bool,iif(TooManyRequests,NoInstanceAvailable)]", _NOT_TAKEN),
+        f"    http-after-response set-var(txn.waited_us) {_WAITED_US} if {{ status 503 }}",
         '    http-after-response set-status 429 reason "Too Many Requests"'
-        f" if {{ status 503 }} {{ var(txn.waited_us) -m int ge {1000 * route.max_queue_wait_ms} }}"
+        f" if {{ status 503 }} {{ var(txn.waited_us) -m int ge {limit_us} }}"
         " !{ var(txn.model_status) -m found }",
         '    http-after-response set-status 408 reason "Request Timeout"'
         " if { status 504 } !{ var(txn.model_status) -m found }",
