@@ -6,6 +6,7 @@ import argparse
 import logging
 import math
 import os
+import re
 import signal
 import stat
 import sys
@@ -22,6 +23,8 @@ from aml_tool_core.tool import Flag, Job, Kind, Tool
 EXIT_DEFECT = 70  # sysexits.h, EX_SOFTWARE
 _TRUE = {"true", "1"}
 _FALSE = {"false", "0"}
+_UNIT_SEC = {"s": 1, "m": 60, "h": 3600, "d": 86400}
+_DURATION = re.compile(r"(?P<count>\d+(?:\.\d+)?)(?P<unit>[smhd])", re.ASCII)
 
 
 def main(tool: Tool, argv: Sequence[str] | None = None) -> NoReturn:
@@ -76,9 +79,14 @@ def parser(tool: Tool) -> argparse.ArgumentParser:
         if flag.kind is Kind.SWITCH:
             result.add_argument(flag.name, action="store_true", help=flag.help)
         else:
-            metavar = flag.kind.name.split("_")[-1]
+            many = flag.kind is Kind.TEXTS
             result.add_argument(
-                flag.name, metavar=metavar, required=flag.required, default=flag.default, help=flag.help
+                flag.name,
+                metavar="TEXT" if many else flag.kind.name.split("_")[-1],
+                action="append" if many else "store",
+                required=flag.required,
+                default=flag.default,
+                help=flag.help,
             )
     return result
 
@@ -106,7 +114,7 @@ def _job(tool: Tool, argv: Sequence[str]) -> Job:
 
 
 def _checked(flag: Flag, value: Any) -> Any:
-    if value is None or flag.kind in (Kind.TEXT, Kind.SWITCH):
+    if value is None or flag.kind in (Kind.TEXT, Kind.TEXTS, Kind.SWITCH):
         return value
     if flag.kind is Kind.BOOLEAN:
         if isinstance(value, bool):
@@ -116,6 +124,8 @@ def _checked(flag: Flag, value: Any) -> Any:
         raise InputError(f"{flag.name}: {value!r} is not a boolean; give True or False")
     if flag.kind is Kind.SECONDS:
         return _seconds(flag, value)
+    if flag.kind is Kind.DURATION:
+        return _duration_sec(flag, value)
     if value == "":
         raise InputError(f"{flag.name}: the path is empty; give {flag.kind.value} or leave the flag out")
     path = Path(value)
@@ -149,6 +159,13 @@ def _seconds(flag: Flag, value: Any) -> float:
     if not 0 < seconds < math.inf:
         raise InputError(f"{flag.name}: {value!r} is not {flag.kind.value}")
     return seconds
+
+
+def _duration_sec(flag: Flag, value: str) -> float:
+    match = _DURATION.fullmatch(value)
+    if match is None or not float(match["count"]):
+        raise InputError(f"{flag.name}: {value!r} is not {flag.kind.value}")
+    return float(match["count"]) * _UNIT_SEC[match["unit"]]
 
 
 def _say(name: str, message: str) -> None:

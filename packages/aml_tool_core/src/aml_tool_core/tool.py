@@ -20,7 +20,9 @@ class Kind(Enum):
     OUTPUT_FOLDER = "a folder, made when absent"
     BOOLEAN = "True or False"
     SECONDS = "a number of seconds, more than 0"
+    DURATION = "a time such as 90s, 30m, 2h or 7d"
     TEXT = "text"
+    TEXTS = "text, as often as wanted"
     SWITCH = "given or not"
 
 
@@ -46,7 +48,7 @@ class Job:
     """One run of a tool: its checked flag values, its validated documents, and where its outputs go."""
 
     tool: Tool
-    values: Mapping[str, Any]  # by Flag.key: Path, bool, float (SECONDS) or str by its kind; None if absent
+    values: Mapping[str, Any]  # by Flag.key: Path, bool, float (seconds), str or list by its kind; None if absent
     documents: Mapping[str, Any] = field(default_factory=dict)  # by Flag.key, for flags with a schema
     outputs: Path = DEFAULT_FOLDER
 

@@ -19,7 +19,14 @@ if TYPE_CHECKING:
 
 _API_VERSION = "2024-10-01"
 _TIMEOUT_SEC = (10, 60)  # connect, read
-_RETRY = Retry(total=3, backoff_factor=0.5, status_forcelist=(429, 500, 502, 503, 504), raise_on_status=False)
+_RETRY = Retry(
+    total=5,
+    backoff_factor=0.5,
+    backoff_jitter=0.5,
+    status_forcelist=(429, 500, 502, 503, 504),
+    raise_on_status=False,
+    retry_after_max=60,  # a report waits for this answer; its default is six hours
+)
 
 
 def vcpus(workspace: Workspace, credential: TokenCredential, location: str, sku: str) -> int | None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any
@@ -16,6 +17,7 @@ from azure.core.exceptions import (
 )
 
 from aml_tool_core.azure import cloud, sdk_output
+from aml_tool_core.azure.credential import CLIENT_ID_VARIABLE
 from aml_tool_core.errors import ToolError
 
 _IDENTITY = (
@@ -30,6 +32,12 @@ _REMEDY = {
     423: "remove the lock, or wait until the other operation ends",
     429: "wait, then run again",
 }
+# Codes of https://learn.microsoft.com/azure/machine-learning/how-to-troubleshoot-online-endpoints
+_REMEDY_OF_CODE = {
+    "OutOfCapacity": "run again later, or take another instance_type or region",
+    "OutOfQuota": "ask for more quota, or take a smaller instance_type or instance_count",
+}
+_LOCKED = "ScopeLocked"  # https://learn.microsoft.com/azure/azure-resource-manager/management/lock-resources
 
 
 class NotFound(ToolError):
@@ -38,6 +46,25 @@ class NotFound(ToolError):
 
 class Conflict(ToolError):
     """Azure answered 409: something else is under way with the thing, or it is there already."""
+
+
+class Locked(ToolError):
+    """A management lock forbids it."""
+
+
+class OperationFailed(ToolError):
+    """Azure took the request, but the long-running operation that it began did not succeed."""
+
+
+class TimedOut(ToolError):
+    """It is not done when its limit is over."""
+
+
+class WaitTooLong(Exception):
+    """The service asks for a longer wait than there is time; the SDKs let it pass, `asking` turns it into TimedOut."""
+
+    def __init__(self, asked_sec: float, left_sec: float) -> None:
+        super().__init__(f"Azure asks to wait {asked_sec:.0f} s, and {left_sec:.0f} s are left; run again later")
 
 
 _KIND: dict[int, type[ToolError]] = {404: NotFound, 409: Conflict}
@@ -50,6 +77,8 @@ def asking(what: str) -> Iterator[None]:
         yield
     except (AzureError, requests.RequestException) as error:
         raise tool_error(error, what) from error
+    except WaitTooLong as error:
+        raise TimedOut(f"{what}: {error}") from error
 
 
 def tool_error(error: AzureError | requests.RequestException, what: str) -> ToolError:
@@ -57,7 +86,9 @@ def tool_error(error: AzureError | requests.RequestException, what: str) -> Tool
     if isinstance(error, HttpResponseError) and error.status_code is not None:
         return _answered(error, what)
     if isinstance(error, ClientAuthenticationError):  # no answer: azure-identity found no token
-        return ToolError(f"{what}: no Azure identity: {_first_line(error)}; {_IDENTITY}")
+        client_id = os.environ.get(CLIENT_ID_VARIABLE)
+        remedy = f"check {CLIENT_ID_VARIABLE}={client_id}" if client_id else _IDENTITY
+        return ToolError(f"{what}: no Azure identity: {_first_line(error)}; {remedy}")
     if isinstance(error, (ServiceRequestError, ServiceResponseError, requests.RequestException)):
         return ToolError(
             f"{what}: Azure cannot be reached: {_first_line(error)}; its Resource Manager is "
@@ -70,11 +101,15 @@ def _answered(error: HttpResponseError, what: str) -> ToolError:
     """A failed long-running operation is one too: its status code is the 200 of the poll, its cause in `error`."""
     status = error.status_code or 0
     said = _cause(error)
+    code = str(getattr(error.error, "code", None))
     if status < 400:
-        return ToolError(f"{what}: failed: {said}")
+        remedy = _REMEDY_OF_CODE.get(code, "")
+        return OperationFailed(f"{what}: failed: {said}" + (f"; {remedy}" if remedy else ""))
+    if code == _LOCKED:
+        return Locked(f"{what}: a lock forbids it: {said}; `az lock list` shows the locks")
     if status == 401 and "expired" in said.lower():
         return ToolError(f"{what}: the Azure token has expired ({said}); log in again, or give a new one")
-    remedy = _REMEDY.get(status, "run again later" if status >= 500 else "")
+    remedy = _REMEDY_OF_CODE.get(code) or _REMEDY.get(status, "run again later" if status >= 500 else "")
     line = f"{what}: Azure answered {status}: {said}" + (f"; {remedy}" if remedy else "")
     return _KIND.get(status, ToolError)(line)
 

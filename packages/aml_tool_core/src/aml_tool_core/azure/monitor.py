@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from datetime import datetime, timedelta, timezone
 from typing import TYPE_CHECKING, Any
 
-from aml_tool_core.azure import cloud, sdk_output
+from aml_tool_core.azure import cloud, patience, sdk_output
 from aml_tool_core.azure.failures import asking
 from aml_tool_core.errors import ToolError
 
@@ -173,7 +173,12 @@ def _ask(credential: TokenCredential, deployment_id: str, minutes: Sequence[date
     with (
         asking("Azure Monitor"),
         MonitorManagementClient(
-            credential, subscription_id, base_url=here.arm_url, credential_scopes=[here.scope]
+            credential,
+            subscription_id,
+            base_url=here.arm_url,
+            credential_scopes=[here.scope],
+            transport=patience.Transport(),
+            **patience.RETRIES,
         ) as client,
     ):
         answer = client.metrics.list(

@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import logging
+import random
 import time
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any, TypeVar
 
 from aml_tool_core.azure import sdk_output
-from aml_tool_core.azure.failures import asking
-from aml_tool_core.errors import ToolError
+from aml_tool_core.azure.failures import Conflict, TimedOut, asking
 
 if TYPE_CHECKING:
     from azure.core.polling import LROPoller
@@ -17,12 +17,10 @@ if TYPE_CHECKING:
 _log = logging.getLogger("aml_tool_core.azure")
 _PROGRESS_SEC = 15.0
 _ASK_AGAIN_SEC = 2.0
+_LONGEST_PAUSE_SEC = 30.0
+_MOST_REFUSALS = 3
 _UNDER_WAY = {"creating", "updating", "scaling", "deleting"}
 _Result = TypeVar("_Result")
-
-
-class TimedOut(ToolError):
-    """The operation is still under way when its limit is over."""
 
 
 def finish(poller: LROPoller[_Result], what: str, deadline: float) -> _Result:
@@ -50,7 +48,7 @@ def settled(find: Callable[[], Any | None], what: str, deadline: float) -> Any |
     Raises TimedOut.
     """
     told = False
-    while (found := find()) is not None and (state := _state(found)) in _UNDER_WAY:
+    while (found := find()) is not None and (state := state_of(found)) in _UNDER_WAY:
         if time.monotonic() >= deadline:
             raise TimedOut(f"{what}: still {state} by another operation; wait for it to end, then run again")
         if not told:
@@ -60,7 +58,36 @@ def settled(find: Callable[[], Any | None], what: str, deadline: float) -> Any |
     return found
 
 
-def _state(entity: Any) -> str:
+def unhindered(act: Callable[[], _Result], find: Callable[[], Any | None], what: str, deadline: float) -> _Result:
+    """Do what Azure refuses (409) while something else is under way, and again once that has ended.
+
+    `find` finds the thing whose state tells. Where it tells of nothing under way, a few refusals are believed to be
+    meant. Raises Conflict or TimedOut then, and whatever else `act` raises.
+    """
+    refusals = 0
+    while True:
+        try:
+            return act()
+        except Conflict as conflict:
+            found = find()
+            busy = found is not None and state_of(found) in _UNDER_WAY
+            refusals = 0 if busy else refusals + 1
+            if refusals >= _MOST_REFUSALS:
+                raise
+            if time.monotonic() >= deadline:
+                raise TimedOut(f"{what}: still refused when the time was over: {conflict}") from conflict
+            _log.info("%s; trying again once it has ended", conflict)
+            settled(find, what, deadline)
+            time.sleep(pause_sec(refusals))
+
+
+def pause_sec(tries: int) -> float:
+    """Return how long to wait after so many tries: growing, and not the same for all who wait."""
+    return float(min(_ASK_AGAIN_SEC * 2 ** max(0, tries - 1), _LONGEST_PAUSE_SEC) * random.uniform(0.5, 1))
+
+
+def state_of(entity: Any) -> str:
+    """Return the provisioning state of the SDK's entity, in lower case."""
     state: str = entity.provisioning_state or ""  # often an enumeration whose str() is its member's name
     return state.lower()
 

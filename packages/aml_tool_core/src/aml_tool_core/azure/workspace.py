@@ -6,7 +6,7 @@ import os
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from aml_tool_core.azure import cloud, sdk_output
+from aml_tool_core.azure import cloud, patience, sdk_output
 from aml_tool_core.errors import InputError
 
 if TYPE_CHECKING:
@@ -59,8 +59,11 @@ def resolve(
     return Workspace(**found)
 
 
-def client(workspace: Workspace, credential: TokenCredential) -> MLClient:
-    """Return azure-ai-ml's client for the workspace, in the current cloud, without telemetry and progress bars."""
+def client(workspace: Workspace, credential: TokenCredential, deadline: float | None = None) -> MLClient:
+    """Return azure-ai-ml's client for the workspace, in the current cloud, without telemetry and progress bars.
+
+    It waits for the service no longer than until `deadline`, a time of `time.monotonic()`.
+    """
     # Before the import, for which azure-ai-ml reads the metadata itself: where it cannot, that ends in a traceback.
     name = cloud.current().name
     from azure.ai.ml import MLClient
@@ -74,7 +77,6 @@ def client(workspace: Workspace, credential: TokenCredential) -> MLClient:
         cloud=name,
         show_progress=False,
         enable_telemetry=False,
-        # azure-core's default is five minutes each, four times over.
-        connection_timeout=30,
-        read_timeout=120,
+        transport=patience.Transport(deadline),
+        **patience.RETRIES,
     )
