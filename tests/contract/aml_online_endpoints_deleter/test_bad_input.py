@@ -50,8 +50,13 @@ def write(folder: Path, settings: Mapping[str, Any]) -> str:
 @pytest.mark.parametrize(
     ("flags", "says"),
     [
-        ([], "required: --config_path, --delete_endpoint; see aml_online_endpoints_deleter --help"),
-        (["--config_path", "settings.json"], "required: --delete_endpoint"),
+        ([], "--config_path: is missing; it names what is to be deleted (or sweep what the deployer has left, with "),
+        (["--delete_endpoint", "True"], "--config_path: is missing"),
+        (["--config_path", "settings.json"], "--delete_endpoint: is missing; True: the endpoint with all in it"),
+        (["--config_path", "settings.json", "--expired"], "--expired: sweeps what the deployer has left; leave it or"),
+        (["--older_than", "2"], "--older_than: '2' is not a time such as 90s, 30m, 2h or 7d"),
+        (["--older_than", "0h"], "--older_than: '0h' is not a time"),
+        (["--tag", "job"], "--tag: 'job' is not a tag; write it like job=my-job"),
         (["--config_path", "nowhere.json", "--delete_endpoint", "True"], "nowhere.json: no such file"),
         (["--config_path", ".", "--delete_endpoint", "True"], "is a folder, a file is needed"),
         (["--config_path", "settings.json", "--delete_endpoint", "yes"], "'yes' is not a boolean; give True or False"),

@@ -79,6 +79,9 @@ def assert_one_line(result: subprocess.CompletedProcess[str], code: int, says: s
 @pytest.mark.parametrize(
     ("changes", "says"),
     [
+        ({"traffic": "101"}, "--traffic: '101' is not a whole number from 0 to 100"),
+        ({"traffic": "half"}, "--traffic: 'half' is not a whole number"),
+        ({"expires_after": "soon"}, "--expires_after: 'soon' is not a time such as 90s, 30m, 2h or 7d"),
         ({"endpoint_yaml_path": None}, "required: --endpoint_yaml_path; see aml_online_endpoints_deployer --help"),
         ({"endpoint_yaml_path": "nowhere.yml"}, "--endpoint_yaml_path: nowhere.yml: no such file"),
         ({"deployment_yaml_path": "model"}, "--deployment_yaml_path: model: is a folder, a file is needed"),

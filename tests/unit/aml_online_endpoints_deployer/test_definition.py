@@ -132,7 +132,10 @@ def test_registered_assets_are_not_looked_for_on_disk(folder: Path) -> None:
 
 def test_kubernetes_deployments_are_taken(folder: Path) -> None:
     (folder / "deployment.yml").write_text(DEPLOYMENT + "type: kubernetes\n")
-    assert type(read(folder).deployment).__name__ == "KubernetesOnlineDeployment"
+    (folder / "endpoint.yml").write_text("name: my-endpoint\nauth_mode: key\ncompute: azureml:my-cluster\n")
+    wanted = read(folder)
+    assert type(wanted.deployment).__name__ == "KubernetesOnlineDeployment"
+    assert type(wanted.endpoint).__name__ == "KubernetesOnlineEndpoint"
 
 
 @pytest.mark.parametrize(

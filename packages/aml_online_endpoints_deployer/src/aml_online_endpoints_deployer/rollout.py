@@ -1,4 +1,8 @@
-"""Bring the endpoint and the deployment up, and take away again what this run brought."""
+"""Bring the endpoint and the deployment up, and take away again what this run brought.
+
+What the run creates carries its mark. The marks, not the run's memory, decide what may be removed: a call whose answer
+was lost, or another who was quicker, cannot mislead it, and a run that was killed is continued by the next.
+"""
 
 from __future__ import annotations
 
@@ -7,9 +11,10 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-from aml_tool_core.azure import removal
-from aml_tool_core.azure.failures import asking
-from aml_tool_core.azure.operation import finish, settled
+from aml_tool_core.azure import marks, removal
+from aml_tool_core.azure.failures import Conflict, asking
+from aml_tool_core.azure.operation import finish, settled, state_of, unhindered
+from aml_tool_core.azure.removal import Outcome
 from aml_tool_core.errors import InputError, ToolError
 
 from aml_online_endpoints_deployer.definition import Definition
@@ -26,8 +31,10 @@ _FULL_PERCENT = 100
 class Made:
     """What this run set out to create. It is noted before the call, so that an interruption in it loses nothing."""
 
+    run: str
     endpoint: bool = False
     deployment: bool = False
+    found: tuple[str, ...] = ()  # what was there before, for people
 
 
 @dataclass(frozen=True)
@@ -38,29 +45,41 @@ class Deployed:
     deployment: Any
 
 
-def deploy(client: MLClient, definition: Definition, made: Made, deadline: float) -> Deployed:
+def deploy(client: MLClient, definition: Definition, made: Made, deadline: float, share: int | None = None) -> Deployed:
     """Create the endpoint where there is none, create or update the deployment, and set the traffic. Raises ToolError.
 
-    `deadline` is a time of `time.monotonic()`; what this run creates is noted in `made`.
+    `deadline` is a time of `time.monotonic()`; what this run creates is noted in `made`. `share` is the percentage of
+    the traffic that the deployment gets, where the YAML does not say.
     """
     name = definition.endpoint_name
     endpoint = settled(lambda: removal.find_endpoint(client, name), f"endpoint {name}", deadline)
     others = set() if endpoint is None else _others(client, definition)
     _check_traffic(definition, others)
+    if share is not None:
+        present = {} if endpoint is None else dict(endpoint.traffic or {})
+        wanted_share(share, present, others, definition.deployment_name)  # refused now rather than when all stands
     if endpoint is None:
         removal.require_workspace(client)
         made.endpoint = True
-        _create_endpoint(client, definition, deadline)
+        _create_endpoint(client, definition, made, deadline)
     else:
-        _tell_differences(definition, endpoint)
+        made.endpoint = marks.of_run(endpoint, made.run)
+        made.found += () if made.endpoint else (f"endpoint {name}",)
+        _tell_differences(definition, endpoint, made)
+        if made.endpoint and state_of(endpoint) != "succeeded":
+            _create_endpoint(client, definition, made, deadline)
     deployment = settled(
         lambda: removal.find_deployment(client, name, definition.deployment_name),
         f"endpoint {name}: deployment {definition.deployment_name}",
         deadline,
     )
-    made.deployment = deployment is None
-    _create_deployment(client, definition, made, deadline)
-    _set_traffic(client, definition, others, deadline)
+    made.deployment = deployment is None or marks.of_run(deployment, made.run)
+    made.found += () if made.deployment else (f"endpoint {name}: deployment {definition.deployment_name}",)
+    if deployment is not None:
+        # Its mark stays that of the run that created it: should this one fail, nobody must take it for this one's.
+        _keep_mark(definition, deployment)
+    _create_deployment(client, definition, "creation" if deployment is None else "update", deadline)
+    _set_traffic(client, definition, share, deadline)
     with asking(f"endpoint {definition.endpoint_name}"):
         return Deployed(
             client.online_endpoints.get(definition.endpoint_name),
@@ -70,12 +89,9 @@ def deploy(client: MLClient, definition: Definition, made: Made, deadline: float
 
 def remove(client: MLClient, definition: Definition, made: Made, deadline: float) -> None:
     """Remove what this run created, and nothing else. Raises ToolError when something of it stands."""
-    if made.endpoint:
-        outcome = removal.remove_endpoint(client, definition.endpoint_name, deadline)
-        _log.info("endpoint %s, which this run created: %s", definition.endpoint_name, outcome.value)
-    elif made.deployment:
-        outcome = removal.remove_deployment(client, definition.endpoint_name, definition.deployment_name, deadline)
-        _log.info("deployment %s, which this run created: %s", definition.deployment_name, outcome.value)
+    outcomes = removal.remove_run(client, definition.endpoint_name, definition.deployment_name, made.run, deadline)
+    for what, outcome in outcomes.items():
+        _log.info("%s: %s", what, "was there before, and stands" if outcome is Outcome.LEFT else outcome.value)
     made.endpoint = made.deployment = False
 
 
@@ -86,6 +102,24 @@ def wanted_traffic(
     if not asked and not others:
         return {deployment_name: _FULL_PERCENT}
     return {name: share for name, share in (asked or present).items() if share}
+
+
+def wanted_share(share: int, present: Mapping[str, int], others: set[str], deployment_name: str) -> dict[str, int]:
+    """Return the traffic shares of which the deployment has one, and the others the rest in their proportions.
+
+    Raises InputError where there is nobody to take the rest: Azure takes shares that add up to 100 or to none.
+    """
+    rest = removal.without({name: part for name, part in present.items() if name in others}, deployment_name)
+    if share == _FULL_PERCENT:
+        return {deployment_name: share}
+    if not share:
+        return rest
+    if not rest:
+        raise InputError(
+            f"--traffic: {share}: no other deployment of the endpoint has traffic that could take the other "
+            f"{_FULL_PERCENT - share} %; give 100 or 0, or say all shares in the endpoint YAML's `traffic`"
+        )
+    return {**removal.shared_out(rest, _FULL_PERCENT - share), deployment_name: share}
 
 
 def _others(client: MLClient, definition: Definition) -> set[str]:
@@ -105,33 +139,70 @@ def _check_traffic(definition: Definition, others: set[str]) -> None:
             )
 
 
-def _create_endpoint(client: MLClient, definition: Definition, deadline: float) -> None:
+def _create_endpoint(client: MLClient, definition: Definition, made: Made, deadline: float) -> None:
     what = f"endpoint {definition.endpoint_name}: creation"
     _log.info("%s", what)
-    with asking(what):
-        poller = client.online_endpoints.begin_create_or_update(definition.endpoint)
-    finish(poller, what, deadline)
+
+    def find() -> Any | None:
+        return removal.find_endpoint(client, definition.endpoint_name)
+
+    def create() -> None:
+        with asking(what):
+            poller = client.online_endpoints.begin_create_or_update(definition.endpoint)
+        finish(poller, what, deadline)
+
+    def create_unless_another_did() -> None:
+        # Refused once: either the answer to an earlier try of the SDK's was lost, or another was quicker.
+        found = find()
+        if found is None or marks.of_run(found, made.run):
+            create()
+        else:
+            made.endpoint = False
+            made.found += (f"endpoint {definition.endpoint_name}",)
+            _tell_differences(definition, found, made)
+
+    try:
+        create()
+    except Conflict as conflict:
+        _log.info("%s", conflict)
+        settled(find, what, deadline)
+        unhindered(create_unless_another_did, find, what, deadline)
 
 
-def _tell_differences(definition: Definition, endpoint: Any) -> None:
-    _log.info("endpoint %s is there already", definition.endpoint_name)
+def _keep_mark(definition: Definition, deployment: Any) -> None:
+    mark = marks.tags(deployment).get(marks.RUN)
+    mine = {name: value for name, value in (definition.deployment.tags or {}).items() if name != marks.RUN}
+    definition.deployment.tags = mine if mark is None else {**mine, marks.RUN: mark}
+
+
+def _tell_differences(definition: Definition, endpoint: Any, made: Made) -> None:
+    since = ", created by this run when it was cut short" if made.endpoint else ""
+    _log.info("endpoint %s is there already%s", definition.endpoint_name, since)
     asked, present = (definition.endpoint.auth_mode or "").lower(), (endpoint.auth_mode or "").lower()
     if asked != present:
         _log.warning("endpoint %s keeps its auth_mode %s; the YAML says %s", endpoint.name, present, asked)
 
 
-def _create_deployment(client: MLClient, definition: Definition, made: Made, deadline: float) -> None:
-    what = f"endpoint {definition.endpoint_name}: deployment {definition.deployment_name}: "
-    what += "creation" if made.deployment else "update"
+def _create_deployment(client: MLClient, definition: Definition, verb: str, deadline: float) -> None:
+    what = f"endpoint {definition.endpoint_name}: deployment {definition.deployment_name}: {verb}"
     _log.info("%s: uploading what is new of code, environment and model", what)
-    with asking(what):
-        poller = client.online_deployments.begin_create_or_update(definition.deployment)
-    try:
-        _log.info("%s: accepted", what)
-        finish(poller, what, deadline)
-    except ToolError:
-        _show_container_log(client, definition)
-        raise
+
+    def create() -> None:
+        with asking(what):
+            poller = client.online_deployments.begin_create_or_update(definition.deployment)
+        try:
+            _log.info("%s: accepted", what)
+            finish(poller, what, deadline)
+        except ToolError:
+            _show_container_log(client, definition)
+            raise
+
+    unhindered(
+        create,
+        lambda: removal.find_deployment(client, definition.endpoint_name, definition.deployment_name),
+        what,
+        deadline,
+    )
 
 
 def _show_container_log(client: MLClient, definition: Definition) -> None:
@@ -146,19 +217,28 @@ def _show_container_log(client: MLClient, definition: Definition) -> None:
     _log.error("deployment %s: end of its container's log:\n%s", name, text.rstrip() or "(empty)")
 
 
-def _set_traffic(client: MLClient, definition: Definition, others: set[str], deadline: float) -> None:
-    with asking(f"endpoint {definition.endpoint_name}"):
-        endpoint = client.online_endpoints.get(definition.endpoint_name)
-    present = {name: share for name, share in (endpoint.traffic or {}).items() if share}
-    mirrored = dict(endpoint.mirror_traffic or {})
-    wanted = wanted_traffic(definition.traffic, present, others, definition.deployment_name)
-    wanted_mirrored = dict(definition.mirror_traffic) or mirrored
-    if wanted == present and wanted_mirrored == mirrored:
-        _log.info("endpoint %s: traffic stays %s", definition.endpoint_name, present or "at none")
-        return
-    endpoint.traffic, endpoint.mirror_traffic = wanted, wanted_mirrored
-    what = f"endpoint {definition.endpoint_name}: traffic {wanted}"
-    _log.info("%s", what)
-    with asking(what):
-        poller = client.online_endpoints.begin_create_or_update(endpoint)
-    finish(poller, what, deadline)
+def _set_traffic(client: MLClient, definition: Definition, share: int | None, deadline: float) -> None:
+    def set_once() -> None:
+        # Asked anew: somebody may have changed it while the deployment was made.
+        others = _others(client, definition)
+        with asking(f"endpoint {definition.endpoint_name}"):
+            endpoint = client.online_endpoints.get(definition.endpoint_name)
+        present = {name: part for name, part in (endpoint.traffic or {}).items() if part}
+        mirrored = dict(endpoint.mirror_traffic or {})
+        if share is None:
+            wanted = wanted_traffic(definition.traffic, present, others, definition.deployment_name)
+        else:
+            wanted = wanted_share(share, present, others, definition.deployment_name)
+        wanted_mirrored = dict(definition.mirror_traffic) or mirrored
+        if wanted == present and wanted_mirrored == mirrored:
+            _log.info("endpoint %s: traffic stays %s", definition.endpoint_name, present or "at none")
+            return
+        endpoint.traffic, endpoint.mirror_traffic = wanted, wanted_mirrored
+        what = f"endpoint {definition.endpoint_name}: traffic {wanted}"
+        _log.info("%s%s", what, f", mirrored {wanted_mirrored}" if wanted_mirrored else "")
+        with asking(what):
+            poller = client.online_endpoints.begin_create_or_update(endpoint)
+        finish(poller, what, deadline)
+
+    what = f"endpoint {definition.endpoint_name}: traffic"
+    unhindered(set_once, lambda: removal.find_endpoint(client, definition.endpoint_name), what, deadline)

@@ -25,13 +25,19 @@ def document(workspace: Workspace, deployed: Deployed) -> dict[str, Any]:
         "worker_count": runs_on.worker_count,
         "max_concurrent_requests_per_instance": runs_on.max_concurrent_requests_per_instance,
     }
-    names = partial(workspace, deployed.endpoint.name, deployed.deployment.name)
+    names = _names(workspace, deployed.endpoint.name, deployed.deployment.name)
     names["deployment_settings"].update({key: value for key, value in told.items() if value is not None})
     return names
 
 
-def partial(workspace: Workspace, endpoint_name: str, deployment_name: str) -> dict[str, Any]:
+def partial(workspace: Workspace, endpoint_name: str, deployment_name: str, run: str) -> dict[str, Any]:
     """Return the part that is known before anything is created: enough for the deleter."""
+    names = _names(workspace, endpoint_name, deployment_name)
+    names["deployment_settings"]["run"] = run
+    return names
+
+
+def _names(workspace: Workspace, endpoint_name: str, deployment_name: str) -> dict[str, Any]:
     return {
         "version": _VERSION,
         "deployment_settings": {

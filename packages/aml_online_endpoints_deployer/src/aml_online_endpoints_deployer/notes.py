@@ -1,0 +1,76 @@
+"""The note of a run that is under way: what the deleter needs should it not come to its end."""
+
+from __future__ import annotations
+
+import logging
+import uuid
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from aml_tool_core import documents, outputs
+from aml_tool_core.azure.workspace import Workspace
+from aml_tool_core.errors import InputError
+
+from aml_online_endpoints_deployer import settings
+
+_log = logging.getLogger("aml_online_endpoints_deployer")
+
+
+@dataclass(frozen=True)
+class Note:
+    """The note of one run, and whether an earlier one has left one of the same names."""
+
+    path: Path
+    document: Mapping[str, Any]
+    left_earlier: bool
+
+    @property
+    def run(self) -> str:
+        """The run's mark, by which what it creates is known."""
+        return str(self.document["deployment_settings"]["run"])
+
+    def write(self) -> None:
+        """Put the note on disk."""
+        outputs.write_json(self.path, self.document, settings.SCHEMA)
+
+    def remove(self) -> None:
+        """Take the note away: nothing stands that it is needed for."""
+        self.path.unlink(missing_ok=True)
+
+
+def open_note(folder: Path, workspace: Workspace, endpoint_name: str, deployment_name: str) -> Note:
+    """Return the note of this run, which continues an earlier one where that was cut short at the same thing.
+
+    A note of something else is moved aside: what it names may still stand.
+    """
+    path = folder / settings.PARTIAL_NAME
+    new = settings.partial(workspace, endpoint_name, deployment_name, uuid.uuid4().hex)
+    found = _read(path)
+    if found is None:
+        return Note(path, new, False)
+    named = found["deployment_settings"]
+    run = named.get("run")
+    if run is not None and found == settings.partial(workspace, endpoint_name, deployment_name, run):
+        _log.info("%s: an earlier run was cut short; this one continues it", path)
+        return Note(path, found, True)
+    aside = path.with_name(f"deployment_settings.partial.{run or 'earlier'}.json")
+    path.replace(aside)
+    _log.warning(
+        "%s: an earlier run may have left deployment %s of endpoint %s standing; its note is %s now",
+        path, named.get("deployment_name"), named.get("endpoint_name"), aside,
+    )  # fmt: skip
+    return Note(path, new, False)
+
+
+def _read(path: Path) -> dict[str, Any] | None:
+    if not path.exists():
+        return None
+    try:
+        document = documents.read_json(path, settings.SCHEMA)
+    except InputError as fault:
+        raise InputError(
+            f"{fault}; it is the note of an earlier run: remove it if nothing of that run stands"
+        ) from None
+    return dict(document)

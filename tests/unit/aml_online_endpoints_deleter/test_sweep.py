@@ -1,0 +1,88 @@
+"""A sweep takes what the deployer has left and the flags describe, and touches nothing else."""
+
+from __future__ import annotations
+
+from datetime import datetime, timedelta, timezone
+from types import SimpleNamespace
+from typing import Any
+
+import pytest
+from aml_online_endpoints_deleter.sweep import Orphan, Wanted, find, tops
+from azure.core.exceptions import ResourceNotFoundError
+
+NOW = datetime(2026, 1, 31, 12, 0, 0, tzinfo=timezone.utc)
+TOOL = "aml_online_endpoints_deployer"
+OLD = Wanted(timedelta(hours=2), False, {})
+
+
+def entity(
+    name: str, hours: float | None = 3, tool: str = TOOL, expires_hours: float | None = None, **tags: str
+) -> Any:
+    marked = {"tool": tool, **tags}
+    if hours is not None:
+        marked["deployed_at"] = f"{NOW - timedelta(hours=hours):%Y-%m-%dT%H:%M:%SZ}"
+    if expires_hours is not None:
+        marked["expires_at"] = f"{NOW + timedelta(hours=expires_hours):%Y-%m-%dT%H:%M:%SZ}"
+    return SimpleNamespace(name=name, tags=marked)
+
+
+def swept(wanted: Wanted, endpoint: Any, *deployments: Any) -> list[str]:
+    client: Any = SimpleNamespace(
+        online_endpoints=SimpleNamespace(list=lambda: [endpoint]),
+        online_deployments=SimpleNamespace(list=lambda _name: list(deployments)),
+    )
+    return [orphan.deployment_name or "the endpoint" for orphan in find(client, wanted, NOW)]
+
+
+@pytest.mark.parametrize(
+    ("wanted", "holds"),
+    [
+        (OLD, {"old"}),
+        (Wanted(None, True, {}), {"expired"}),
+        (Wanted(None, False, {"job": "j"}), {"of job j"}),
+        (Wanted(timedelta(hours=2), False, {"job": "j"}), set()),
+        (Wanted(timedelta(minutes=1), False, {}), {"old", "young", "expired", "of job j"}),
+    ],
+)
+def test_what_is_meant(wanted: Wanted, holds: set[str]) -> None:
+    things = [
+        entity("old"),
+        entity("young", 1),
+        entity("expired", 1, expires_hours=-0.1),
+        entity("of job j", 1, job="j", expires_hours=5),
+        entity("without a time", None),
+        entity("of another tool", 9, "another", job="j", expires_hours=-9),
+        SimpleNamespace(name="without a tag", tags=None),
+    ]
+    assert {one.name for one in things if wanted.holds(one, NOW)} == holds
+
+
+def test_an_endpoint_goes_with_all_in_it() -> None:
+    assert swept(OLD, entity("e"), entity("blue"), entity("green")) == ["blue", "green", "the endpoint"]
+    assert swept(OLD, entity("e")) == ["the endpoint"]
+
+
+@pytest.mark.parametrize("other", [entity("green", 1), entity("green", 9, "another"), entity("green", None)])
+def test_an_endpoint_with_something_else_in_it_stays(other: Any) -> None:
+    assert swept(OLD, entity("e"), entity("blue"), other) == ["blue"]
+
+
+def test_a_deployment_on_anothers_endpoint_goes_alone() -> None:
+    assert swept(OLD, entity("e", 9, "another"), entity("blue"), entity("green", 9, "another")) == ["blue"]
+
+
+def test_an_endpoint_that_goes_away_meanwhile_is_no_failure() -> None:
+    def gone(_name: str) -> Any:
+        absent = ResourceNotFoundError("gone")
+        absent.status_code = 404
+        raise absent
+
+    client: Any = SimpleNamespace(
+        online_endpoints=SimpleNamespace(list=lambda: [entity("e")]), online_deployments=SimpleNamespace(list=gone)
+    )
+    assert find(client, OLD, NOW) == []
+
+
+def test_what_goes_with_its_endpoint_is_not_deleted_twice() -> None:
+    whole, alone = Orphan("e", None, ""), Orphan("f", "blue", "")
+    assert tops([Orphan("e", "blue", ""), whole, alone]) == [whole, alone]
