@@ -214,21 +214,29 @@ def deployed(chain: Chain) -> Path | None:
 
 @contextmanager
 def local_control_plane(home: Path) -> Iterator[dict[str, str]]:
-    """Start the local control plane and yield the variables that point the SDKs at it; stop it at the end."""
+    """Start the local control plane and yield the variables that point the SDKs at it.
+
+    It is stopped at the end, unless it ran before.
+    """
+
+    def asked(command: str) -> subprocess.CompletedProcess[str]:
+        words = [sys.executable, "-m", "azureml_local", command, "--home", str(home)]
+        return subprocess.run(words, check=False, stdout=subprocess.PIPE, text=True)
 
     def azureml_local(command: str) -> str:
-        words = [sys.executable, "-m", "azureml_local", command, "--home", str(home)]
-        done = subprocess.run(words, check=False, stdout=subprocess.PIPE, text=True)
+        done = asked(command)
         if done.returncode:
             raise StepFailed(f"azureml-local {command}: exit code {done.returncode}; its reason is above")
         return done.stdout
 
+    ran_before = asked("status").returncode == 0
     print(azureml_local("up"), end="", flush=True)
     try:
         exports = (shlex.split(line)[1] for line in azureml_local("env").splitlines())
         yield dict(export.split("=", 1) for export in exports)
     finally:
-        azureml_local("down")
+        if not ran_before:
+            azureml_local("down")
 
 
 def run(chain: Chain, profilers: Sequence[str]) -> None:
