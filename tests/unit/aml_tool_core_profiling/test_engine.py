@@ -58,7 +58,7 @@ def test_a_failure_is_its_last_line() -> None:
 
 
 def test_one_that_does_not_end_is_ended(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
-    monkeypatch.setattr(engines, "_OVERTIME_SEC", -1.0)
+    monkeypatch.setattr(engines, "OVERTIME_SEC", -1.0)
     with pytest.raises(ToolError, match=r"^sh: still running after 1 s; ended it"):
         engines.run(shell(f"echo $$ > {tmp_path}/pid; exec sleep 60"), PLAN)
     pid = (tmp_path / "pid").read_text().strip()

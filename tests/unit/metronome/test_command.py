@@ -28,6 +28,7 @@ def test_help_and_version(binary: Path) -> None:
     for flag in (
         "--url", "--header", "--header-file", "--method", "--payload", "--rate", "--connections", "--threads",
         "--duration", "--warmup", "--timeout", "--schedule", "--insecure", "--ca", "--json", "--progress",
+        "--start-at",
     ):  # fmt: skip
         assert f"{flag} " in shown.stdout
     assert max(len(line) for line in shown.stdout.splitlines()) <= 120

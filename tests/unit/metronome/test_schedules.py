@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 import json
+import subprocess
+import time
 from collections.abc import Callable
+from datetime import datetime
 from pathlib import Path
 from typing import Any
 
@@ -53,6 +56,28 @@ def test_closed_loop_sends_when_answered(serve: Serve, measure: Measure) -> None
     assert report["latency"] == report["service_time"]
     assert report["latency"]["min_us"] >= 20_000
     assert figures()["requests"] > sent + 60  # the warm-up's
+
+
+@pytest.mark.parametrize("schedule", [*OPEN, "none"])
+def test_it_begins_when_it_is_told(serve: Serve, measure: Measure, schedule: str) -> None:
+    url, _ = serve()
+    rate = () if schedule == "none" else ("--rate", "100")
+    load = (*rate, "--duration", "1", "--warmup", "0.5", "--schedule", schedule)
+    began_ns, began = time.monotonic_ns(), time.time()
+    report = measure(url, *load, "--start-at", str(began_ns + 3_000_000_000))
+    # The counted window begins after the warm-up, which begins then; what is told is rounded to milliseconds.
+    counted = datetime.fromisoformat(report["started_at"].replace("Z", "+00:00")).timestamp()
+    assert counted == pytest.approx(began + 3.5, abs=0.02)
+    assert report["requests"]["completed"] > 0
+
+
+def test_a_beginning_that_has_passed_is_refused(build: Path, serve: Serve) -> None:
+    url, figures = serve()
+    words = [str(build / "metronome"), "--url", url, "--rate", "10", "--duration", "1", "--start-at", "1"]
+    done = subprocess.run(words, capture_output=True, text=True, timeout=60)
+    assert done.returncode == 1
+    assert "too late for it; name a later moment" in done.stderr
+    assert figures()["requests"] == 0
 
 
 @pytest.mark.parametrize("schedule", OPEN)
