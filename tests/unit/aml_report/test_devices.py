@@ -30,8 +30,8 @@ def report() -> dict[str, Any]:
 
 
 @pytest.fixture
-def usage() -> dict[str, Any]:
-    return document("device_usage", "a_size_of_azure")
+def usage(report: dict[str, Any]) -> dict[str, Any]:
+    return {**document("device_usage", "a_size_of_azure"), "started_at": report["started_at"]}
 
 
 def test_a_row_is_put_together_from_both_files(report: dict[str, Any], usage: dict[str, Any]) -> None:
@@ -69,6 +69,12 @@ def test_without_usage_the_report_says_what_it_can(report: dict[str, Any]) -> No
     assert found.row.cpu_average_percent == report["resource_usage"]["CpuUtilizationPercentage"]["average"]
     report["resource_usage"] = None
     assert "nothing is known" in measured("folder", report, None).notes[-1]
+
+
+def test_figures_of_more_than_the_load_are_marked(report: dict[str, Any], usage: dict[str, Any]) -> None:
+    assert not any("of more than the load" in note for note in measured("folder", report, usage).notes)
+    usage["started_at"] = "2020-01-01T00:00:00Z"
+    assert "of more than the load" in measured("folder", report, usage).notes[0]
 
 
 def test_a_run_that_is_not_valid_says_so(report: dict[str, Any], usage: dict[str, Any]) -> None:

@@ -6,6 +6,7 @@ import csv
 import io
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, fields
+from datetime import datetime
 from pathlib import Path
 from typing import Any
 
@@ -98,6 +99,11 @@ def measured(name: str, report: Document, usage: Document | None) -> Measured:
     return Measured(row, tuple(_notes(row, report, usage, metrics)))
 
 
+def _moment(written: str) -> datetime:
+    # Python 3.10 reads no Z.
+    return datetime.fromisoformat(written.replace("Z", "+00:00"))
+
+
 def _vcpus(report: Document, usage: Document | None) -> float | None:
     """Return what one instance had: what was granted, where that is less than the size's."""
     if usage is None:
@@ -137,6 +143,8 @@ def _notes(row: Row, report: Document, usage: Document | None, metrics: Document
         yield f"got {row.vcpus:g} of its {usage['vcpus']:g} vCPUs: the machine has no more"
     if usage is not None and "control groups" in usage.get("held_by", ""):
         yield usage["held_by"]
+    if usage is not None and _moment(usage["started_at"]) < _moment(report["started_at"]):
+        yield "the load covers no whole minute, by which CPU and memory are counted: they are of more than the load"
     if reasons := report["verdict"]["reasons"]:
         yield f"NOT VALID: {'; '.join(reasons)}"
     if not metrics:
