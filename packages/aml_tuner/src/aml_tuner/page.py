@@ -84,71 +84,62 @@ def _kept(line: str) -> str:
 
 
 def _tradeoffs(document: Mapping[str, Any], ranked: Sequence[Trial]) -> Section:
-    """Draw p99 against throughput and, where it is known, against cost; the front is joined, the choice marked."""
+    """Draw p99 against cost, or throughput where no cost is known, each accuracy as a line of its own."""
     drawn = [one for one in ranked if LATENCY in one["metrics"]]
-    front = [one for one in drawn if one["id"] in document["pareto_front"]]
-    cost = cost_axis(drawn)
-    against = [cost or _THROUGHPUT]
-    drawings = [_scatter(document, drawn, front, name) for name in against] if drawn else []
-    accuracies = {name for one in drawn for name in one["accuracy"]}
-    drawings += [_by_accuracy(document, drawn, front, name) for name in sorted(accuracies) if _differs(drawn, name)]
-    axes = " and ".join(document["pareto_axes"])
     return Section(
         "tradeoffs",
         "What one pays for what",
-        intro=f"Every trial that keeps the constraints. The front: no other trial beats these in {axes} at once.",
-        drawings=drawings,
-        absent=[] if drawings else ["No trial kept every constraint."],
+        intro=f"Every trial that keeps the constraints. No other beats {_front_words(document)} at once.",
+        drawings=[_scatter(document, drawn, cost_axis(drawn) or _THROUGHPUT)] if drawn else [],
+        absent=[] if drawn else ["No trial kept every constraint."],
     )
 
 
-def _differs(trials: Sequence[Trial], name: str) -> bool:
-    return len({one["accuracy"].get(name) for one in trials}) > 1
+def _front_words(document: Mapping[str, Any]) -> str:
+    names = [_title(name)[0] if name in _TITLES else name for name in document["pareto_axes"]]
+    axes = f"{', '.join(names[:-1])} and {names[-1]}" if len(names) > 1 else names[0]
+    return f"those on the front in {axes[0].lower() + axes[1:]}"
 
 
-def _scatter(document: Mapping[str, Any], drawn: Sequence[Trial], front: Sequence[Trial], across: str) -> Drawing:
-    return _dots(document, drawn, front, across, _title(across), lambda one: float(one["metrics"][across]))
-
-
-def _by_accuracy(document: Mapping[str, Any], drawn: Sequence[Trial], front: Sequence[Trial], name: str) -> Drawing:
-    known = [one for one in drawn if name in one["accuracy"]]
-    on_front = [one for one in front if name in one["accuracy"]]
-    return _dots(document, known, on_front, name, (name, ""), lambda one: float(one["accuracy"][name]))
-
-
-def _dots(
-    document: Mapping[str, Any],
-    drawn: Sequence[Trial],
-    front: Sequence[Trial],
-    key: str,
-    title: tuple[str, str],
-    x: Any,
-) -> Drawing:
+def _scatter(document: Mapping[str, Any], drawn: Sequence[Trial], across: str) -> Drawing:
     def point(one: Trial) -> tuple[float, float]:
-        return x(one), float(one["metrics"][LATENCY])
+        return float(one["metrics"][across]), float(one["metrics"][LATENCY])
 
+    front = [one for one in drawn if one["id"] in document["pareto_front"]]
     chosen = [one for one in drawn if document["choice"] is not None and one["id"] == document["choice"]["id"]]
-    series = [
-        Series("front", sorted(map(point, front)), 1, dots=True, line=len(front) > 1),
-        Series("the choice", [point(one) for one in chosen], 4, dots=True, line=False),
+    others = [one for one in drawn if one not in front]
+    series = [Series("other trials", [point(one) for one in others], 5, dots=True, line=False)] if others else []
+    for style, known in enumerate(_accuracies(front)):
+        alike = sorted(point(one) for one in front if one["accuracy"] == known)
+        told = ", ".join(f"{name} {value:g}" for name, value in known.items())
+        series.append(Series(f"front{told and f' at {told}'}", alike, style % 4, dots=True, line=len(alike) > 1))
+    series.append(Series("the choice", [point(one) for one in chosen], 4, dots=True, line=False))
+    title, unit = _title(across)
+    name = f"{title}, {unit}" if unit else title
+    points = [point(one) for one in drawn]
+    rows: list[list[Cell]] = [
+        [shown(one["variant"]), _plain(x), _plain(y)] for one, (x, y) in zip(drawn, points, strict=True)
     ]
-    others = [one for one in drawn if one not in front and one not in chosen]
-    if others:
-        series.insert(0, Series("other trials", [point(one) for one in others], 5, dots=True, line=False))
-    across, up = [x(one) for one in drawn], [float(one["metrics"][LATENCY]) for one in drawn]
-    name = f"{title[0]}{f', {title[1]}' if title[1] else ''}"
-    rows: list[list[Cell]] = [[shown(one["variant"]), _plain(x(one)), _plain(one["metrics"][LATENCY])] for one in drawn]
     chart = Chart(
-        f"p99-{key.replace('_', '-')}",
-        f"p99 against {title[0].lower() if title[1] else title[0]}",
+        "p99-and-cost",
+        f"p99 against {title[0].lower()}{title[1:]}",
         f"{len(drawn)} trials, {len(front)} on the front",
         series,
-        Axis(_ticks(across)),
-        Axis(log_ticks(min(up), max(up)), logarithmic=True),
+        Axis(_ticks([x for x, _ in points])),
+        Axis(log_ticks(min(y for _, y in points), max(y for _, y in points)), logarithmic=True),
         name,
         "p99, ms",
     )
     return Drawing(chart, Table(f"p99 against {name}", ("Trial", name, "p99, ms"), rows))
+
+
+def _accuracies(trials: Sequence[Trial]) -> list[Mapping[str, float]]:
+    """Return the accuracies that occur, the highest first."""
+    found: list[Mapping[str, float]] = []
+    for one in trials:
+        if one["accuracy"] not in found:
+            found.append(one["accuracy"])
+    return sorted(found, key=lambda each: tuple(each.values()), reverse=True)
 
 
 def _ticks(values: Sequence[float]) -> list[float]:

@@ -130,12 +130,8 @@ def why(plan: Plan, ranked: Sequence[dict[str, Any]], trials: Sequence[dict[str,
     )
     if len(ranked) > 1:
         gap = 1 - math.exp(ranked[1]["score"] - best["score"])
-        near = (
-            "which one more run of each might turn: every trial was measured once"
-            if gap < _TELLING
-            else "so much is lost without this choice"
-        )
-        sentences.append(f"The next, {shown(ranked[1]['variant'])}, is {100 * gap:.2g} % behind, {near}.")
+        near = ", which one more run of each might turn: every trial was measured once" if gap < _TELLING else ""
+        sentences.append(f"The next, {shown(ranked[1]['variant'])}, is {100 * gap:.2g} % behind{near}.")
     effects = _effects(best, trials)
     if effects:
         sentences.append(f"One setting changed: {'; '.join(effects)}.")
