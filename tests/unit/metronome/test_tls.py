@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import subprocess
 from collections.abc import Callable
 from pathlib import Path
@@ -13,6 +14,9 @@ Serve = Callable[..., tuple[str, Callable[[], dict[str, Any]]]]
 Measure = Callable[..., dict[str, Any]]
 
 FLAGS = ("--rate", "50", "--connections", "2", "--duration", "1")
+PLANNED = 50
+# Handshakes and encryption in a sanitized build are slow: the last requests may find no free connection before the end.
+MOST = 25 if os.environ.get("METRONOME_PRESET") else 40
 
 
 def certificate(folder: Path, names: str, days: str = "2") -> tuple[Path, tuple[str, ...]]:
@@ -48,7 +52,7 @@ def test_a_wrong_certificate_is_counted_with_its_reason(
     cert, flags = certificate(tmp_path, names)
     url, figures = serve(*flags, scheme="https", host=host)
     report = measure(url, *FLAGS, *(("--ca", str(cert)) if trusted else ()))
-    assert report["errors"]["connect"] == report["requests"]["sent"] >= 40
+    assert report["errors"]["connect"] == report["requests"]["sent"] >= MOST
     assert words in report["first_error"]["reason"]
     assert report["target"]["tls_version"] is None
     assert figures()["requests"] == 0  # nothing was sent to whoever that is
@@ -73,7 +77,8 @@ def test_behaviours_over_tls(
     url, _ = serve(*flags, scheme="https", host="localhost")
     report = measure(url + path, *FLAGS, "--ca", str(cert))
     sent = report["requests"]["sent"]
-    assert sent >= 40
+    assert sent >= MOST
+    assert sent + report["schedule"]["missed"] == report["requests"]["planned"] == PLANNED
     assert report["status"] == ({status: sent} if status else {})
     assert sum(report["errors"].values()) == (sent if kind else 0)
     if kind:
