@@ -111,7 +111,7 @@ def test_a_value_without_a_place_is_a_fault_of_the_file(files: tuple[Path, Path]
 
 
 def test_the_definition_is_that_of_the_variant(files: tuple[Path, Path], monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(definition.cloud, "current", lambda: None)
+    monkeypatch.setattr("aml_tool_core.azure.cloud.current", lambda: None)
     variant = {"endpoint_name": "other", "worker_count": 4, "instance_count": 2}
     read = definition.read(*files, {}, variant)
     assert (read.endpoint_name, read.deployment.endpoint_name) == ("other", "other")

@@ -145,7 +145,8 @@ def test_side_by_side_is_the_sum() -> None:
     assert whole.latency.counts == ((1_000, 160), (2_000, 40), (3_000, 200))
     assert whole.latency.mean_us == pytest.approx((100 * 1400.25 + 300 * SECOND.latency.mean_us) / 400)
     assert whole.schedule == Schedule(97.5, 10, 2, 8.0, 5, 0.5, 7.0)
-    assert whole.generator == Generator(pytest.approx(0.8), 30.0, None)
+    assert whole.generator is not None and whole.generator.cpu_sec == pytest.approx(0.8)
+    assert (whole.generator.cpu_percent_of_threads, whole.generator.run_queue_wait_percent) == (30.0, None)
     assert whole.timeline == (Second(0, 100.0, 0), Second(1, 98.0, 6))
     assert whole.notes == ("same", "own")
 

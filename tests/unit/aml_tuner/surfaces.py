@@ -13,14 +13,18 @@ def amdahl(seed: int) -> Surface:
     """Threads by Amdahl's law, requests at the scarcer of workers and places, all of it on so many cores."""
     source = random.Random(f"amdahl {seed}")
     cores, parallel = source.choice([1, 2, 4, 8]), source.uniform(0.2, 0.95)
-    service_sec, per_thread, crowding = 10 ** source.uniform(-3, -1), source.uniform(0, 0.15), source.uniform(0, 0.3)
+    service_sec, per_thread, crowding = (
+        math.pow(10, source.uniform(-3, -1)),
+        source.uniform(0, 0.15),
+        source.uniform(0, 0.3),
+    )
 
     def rate(workers: float, places: float, threads: float) -> float:
         overhead = 1 + per_thread * (threads - 1)
         one_sec = service_sec * ((1 - parallel) + parallel / min(threads, cores)) * overhead
         by_requests = min(workers, places) / one_sec
         by_cores = cores / (service_sec * overhead)
-        both = (by_requests**-3 + by_cores**-3) ** (-1 / 3)
+        both = math.pow(math.pow(by_requests, -3) + math.pow(by_cores, -3), -1 / 3)
         crowd = min(workers, places) * threads / cores
         return both / (1 + crowding * math.log2(crowd)) if crowd > 1 else both
 
@@ -33,7 +37,7 @@ def queue(seed: int) -> Surface:
     most, limit = amdahl(seed + 1000), source.uniform(2, 20)
 
     def rate(workers: float, places: float, threads: float) -> float:
-        share = max(0.05, 1 - 1 / (limit * min(workers, places) ** 0.7))
+        share = max(0.05, 1 - 1 / (limit * math.pow(min(workers, places), 0.7)))
         return most(workers, places, threads) * share / (1 + 0.08 * max(0.0, math.log2(places / workers)))
 
     return rate
