@@ -42,6 +42,15 @@ TOGETHER = (
 )
 
 
+def pytest_configure(config: pytest.Config) -> None:
+    """Hold no example of a property test against a clock: the machine may be busy."""
+    if config.pluginmanager.hasplugin("hypothesispytest"):
+        from hypothesis import settings
+
+        settings.register_profile("without deadline", deadline=None)
+        settings.load_profile("without deadline")
+
+
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     """Mark what may run together."""
     for item in items:
