@@ -50,8 +50,8 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item
 def _tool_of(item: pytest.Item) -> str | None:
     if not isinstance(item, pytest.Function) or not hasattr(item, "callspec"):
         return None
-    tool: str | None = item.callspec.params.get("tool")
-    return tool
+    tool = item.callspec.params.get("tool")
+    return tool if isinstance(tool, str) else None
 
 
 @dataclass(frozen=True)
