@@ -21,6 +21,23 @@ import pytest
 if TYPE_CHECKING:
     from tests.contract.conftest import PlaneHandle, TinyDeployment
 
+LONG = "long"
+
+
+def pytest_configure(config: pytest.Config) -> None:
+    """Make the marker known."""
+    config.addinivalue_line("markers", f"{LONG}: of the faults, takes its time; AML_FAULTS=all selects it")
+
+
+def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
+    """Leave the long ones out, unless they are asked for."""
+    if os.environ.get("AML_FAULTS") == "all":
+        return
+    left_out = [item for item in items if item.get_closest_marker(LONG)]
+    items[:] = [item for item in items if not item.get_closest_marker(LONG)]
+    config.hook.pytest_deselected(items=left_out)
+
+
 WARM = Path(__file__).with_name("warm.py")
 LIMIT_SEC = 120.0
 PROGRAM = {"deployer": "aml_online_endpoints_deployer", "deleter": "aml_online_endpoints_deleter"}

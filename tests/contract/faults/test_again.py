@@ -28,6 +28,7 @@ def test_the_same_input_is_uploaded_and_registered_once(
     assert control.calls("PUT", "onlineEndpoints/[^/]+$") == []
 
 
+@pytest.mark.long
 def test_a_share_of_the_traffic(fresh: TinyDeployment, control: Control, tools: Tools, deployer_flags: Any) -> None:
     refused = tools.run("deployer", fresh.folder, *deployer_flags, "--traffic", "20")
     assert refused.code == 2
@@ -44,7 +45,7 @@ def test_a_share_of_the_traffic(fresh: TinyDeployment, control: Control, tools: 
     assert "says `traffic` itself; leave one of the two out" in both.error
 
 
-@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+@pytest.mark.parametrize("number", [pytest.param(signal.SIGINT, marks=pytest.mark.long), signal.SIGTERM])
 def test_stopped_it_says_what_stands(
     number: signal.Signals, fresh: TinyDeployment, control: Control, tools: Tools, deployer_flags: Any
 ) -> None:
@@ -78,6 +79,7 @@ def test_tokens_in_place_of_keys(fresh: TinyDeployment, control: Control, tools:
     assert resolved.code == 0, resolved.log
 
 
+@pytest.mark.long
 def test_mirrored_traffic_is_asked_for(
     fresh: TinyDeployment, control: Control, tools: Tools, deployer_flags: Any
 ) -> None:

@@ -51,7 +51,7 @@ def process_list() -> Iterator[set[bytes]]:
         thread.join()
 
 
-@pytest.mark.parametrize("auth_mode", ["key", "aad_token"])
+@pytest.mark.parametrize("auth_mode", ["key", pytest.param("aad_token", marks=pytest.mark.long)])
 def test_no_secret_is_left(
     auth_mode: str, fresh: TinyDeployment, control: Control, plane: PlaneHandle, credential: Any, tmp_path: Path
 ) -> None:

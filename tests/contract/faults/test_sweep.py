@@ -96,6 +96,7 @@ def test_what_the_deployer_makes_can_be_swept(
     assert not control.stands(fresh.endpoint_name)
 
 
+@pytest.mark.long
 def test_on_anothers_endpoint_the_deployment_alone_is_swept(
     fresh: TinyDeployment, control: Control, tools: Tools, deployer_flags: Any
 ) -> None:

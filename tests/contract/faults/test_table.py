@@ -1,6 +1,7 @@
 """For each fault and each tool: the exit code, the one line, and what stands afterwards.
 
-The table is the tests: a row is a fault (or several), what the tool makes of it, and what is there in the end.
+The table is the tests: a row is a fault (or several), what the tool makes of it, and what is there in the end. All
+rows run with AML_FAULTS=all; else the long ones are left out.
 """
 
 from __future__ import annotations
@@ -45,6 +46,7 @@ class Row:
     flags: tuple[str, ...] = ()
     stands: bool = False  # after a failure of the deployer; of the deleter: whether the endpoint does
     log: str = ""  # a regular expression of the lines before
+    long: bool = False  # only with AML_FAULTS=all
 
     @property
     def id(self) -> str:
@@ -55,7 +57,8 @@ class Row:
 
 
 def rows(*found: Row) -> pytest.MarkDecorator:
-    return pytest.mark.parametrize("row", found, ids=lambda row: row.id)
+    marked = [pytest.param(row, id=row.id, marks=[pytest.mark.long] if row.long else []) for row in found]
+    return pytest.mark.parametrize("row", marked)
 
 
 def check(row: Row, tool: str, ended: Ended) -> None:
@@ -87,14 +90,14 @@ PUT_DEPLOYMENT = {"method": "PUT", "path": DEPLOYMENT}
         keys={**PUT_ENDPOINT, **SOON, "times": ALWAYS},
     ),
     Row("throttled", 1, "creation: Azure asks to wait 3600 s, and .* s are left", keys={**PUT_DEPLOYMENT, **LATER}),
-    Row("unavailable", 0, keys={**PUT_DEPLOYMENT, **SOON, "times": 2}),
+    Row("unavailable", 0, keys={**PUT_DEPLOYMENT, **SOON, "times": 2}, long=True),
     Row(
         "unavailable",
         1,
         r"endpoint \S+: Azure answered 503: ServiceUnavailable: .*; run again later",
         keys={"method": "GET", "path": ENDPOINT, **SOON, "times": ALWAYS},
     ),
-    Row("internal_error", 0, keys={**PUT_ENDPOINT, "times": 2}),
+    Row("internal_error", 0, keys={**PUT_ENDPOINT, "times": 2}, long=True),
     Row("token_expired", 1, "deployment blue: creation: the Azure token has expired", keys=PUT_DEPLOYMENT),
     Row(
         "forbidden",
@@ -102,16 +105,22 @@ PUT_DEPLOYMENT = {"method": "PUT", "path": DEPLOYMENT}
         "creation: Azure answered 403: AuthorizationFailed: .*; give the identity the role Contributor",
         keys=PUT_ENDPOINT,
     ),
-    Row("conflict", 0, log="trying again once it has ended", keys={**PUT_DEPLOYMENT}),
-    Row("conflict", 1, "creation: Azure answered 409: Conflict: ", keys={**PUT_ENDPOINT, "times": ALWAYS}),
-    Row("slow_answer", 0, keys={**PUT_ENDPOINT, "delay_sec": 0.5}),
+    Row("conflict", 0, log="trying again once it has ended", keys={**PUT_DEPLOYMENT}, long=True),
+    Row("conflict", 1, "creation: Azure answered 409: Conflict: ", keys={**PUT_ENDPOINT, "times": ALWAYS}, long=True),
+    Row("slow_answer", 0, keys={**PUT_ENDPOINT, "delay_sec": 0.5}, long=True),
     Row("dropped", 0, keys=PUT_ENDPOINT),
-    Row("dropped", 0, keys={"method": "GET", "path": OPERATION, "times": 2}),
-    Row("answer_lost", 0, keys=PUT_ENDPOINT),
+    Row("dropped", 0, keys={"method": "GET", "path": OPERATION, "times": 2}, long=True),
+    Row("answer_lost", 0, keys=PUT_ENDPOINT, long=True),
     Row("answer_lost", 0, keys=PUT_DEPLOYMENT),
-    Row("operation_slow", 0, keys={**PUT_ENDPOINT, "delay_sec": 0.5}),
+    Row("operation_slow", 0, keys={**PUT_ENDPOINT, "delay_sec": 0.5}, long=True),
     Row("operation_fails", 1, r"endpoint \S+: creation: failed: InternalServerError: ", keys=PUT_ENDPOINT),
-    Row("operation_fails_midway", 1, "deployment blue: creation: failed: InternalServerError: ", keys=PUT_DEPLOYMENT),
+    Row(
+        "operation_fails_midway",
+        1,
+        "deployment blue: creation: failed: InternalServerError: ",
+        keys=PUT_DEPLOYMENT,
+        long=True,
+    ),
     Row("operation_canceled", 1, "deployment blue: creation: failed: OperationCanceled: ", keys=PUT_DEPLOYMENT),
     Row(
         "operation_hangs",
@@ -120,17 +129,17 @@ PUT_DEPLOYMENT = {"method": "PUT", "path": DEPLOYMENT}
         keys=PUT_DEPLOYMENT,
         flags=("--timeout_sec", "3"),
     ),
-    Row("operation_fails", 1, "traffic .*: failed: InternalServerError", keys={**PUT_ENDPOINT, "skip": 1}),
+    Row("operation_fails", 1, "traffic .*: failed: InternalServerError", keys={**PUT_ENDPOINT, "skip": 1}, long=True),
     Row("out_of_capacity", 1, "failed: OutOfCapacity: .*; run again later, or take another instance_type or region"),
-    Row("out_of_quota", 1, "failed: OutOfQuota: .*; ask for more quota"),
+    Row("out_of_quota", 1, "failed: OutOfQuota: .*; ask for more quota", long=True),
     Row(
         "crash_in_init",
         1,
         "creation: failed: ResourceNotReady: ",
         log="end of its container's log:(.|\n)*RuntimeError: a fault that was asked for",
     ),
-    Row("hang_in_init", 1, "creation: not done after ", flags=("--timeout_sec", "5")),
-    Row("slow_init", 0, keys={"delay_sec": 1}),
+    Row("hang_in_init", 1, "creation: not done after ", flags=("--timeout_sec", "5"), long=True),
+    Row("slow_init", 0, keys={"delay_sec": 1}, long=True),
     Row("no_identity", 1, "no Azure identity: ", keys={"times": ALWAYS}),
 )
 def test_deployer(row: Row, fresh: TinyDeployment, control: Control, tools: Tools, deployer_flags: Any) -> None:
@@ -175,9 +184,9 @@ def test_deployer_whose_removal_fails_too_leaves_a_note_that_removes_it(
 
 @rows(
     Row("out_of_capacity", 1, "deployment blue: creation: failed: OutOfCapacity"),
-    Row("answer_lost", 1, "deployment blue: creation: failed: OutOfCapacity", keys=PUT_DEPLOYMENT),
-    Row("operation_fails", 1, "traffic .*: failed: InternalServerError", keys=PUT_ENDPOINT),
-    Row("token_expired", 1, "the Azure token has expired", keys=PUT_DEPLOYMENT),
+    Row("answer_lost", 1, "deployment blue: creation: failed: OutOfCapacity", keys=PUT_DEPLOYMENT, long=True),
+    Row("operation_fails", 1, "traffic .*: failed: InternalServerError", keys=PUT_ENDPOINT, long=True),
+    Row("token_expired", 1, "the Azure token has expired", keys=PUT_DEPLOYMENT, long=True),
 )
 def test_deployer_on_anothers_endpoint(
     row: Row, fresh: TinyDeployment, control: Control, tools: Tools, deployer_flags: Any
@@ -198,6 +207,7 @@ def test_deployer_on_anothers_endpoint(
     assert control.stands(fresh.endpoint_name).keys() == {""}
 
 
+@pytest.mark.long
 def test_deployer_that_another_was_quicker_than(
     fresh: TinyDeployment, control: Control, tools: Tools, deployer_flags: Any
 ) -> None:
@@ -232,7 +242,7 @@ DELETE = {"method": "DELETE", "path": ENDPOINT}
         stands=True,
     ),
     Row("throttled", 1, "deletion: Azure asks to wait 3600 s", keys={**DELETE, **LATER}, stands=True),
-    Row("unavailable", 0, keys={**DELETE, **SOON}),
+    Row("unavailable", 0, keys={**DELETE, **SOON}, long=True),
     Row(
         "unavailable",
         1,
@@ -240,20 +250,34 @@ DELETE = {"method": "DELETE", "path": ENDPOINT}
         keys={**SOON, "method": "GET", "path": ENDPOINT, "times": ALWAYS},
         stands=True,
     ),
-    Row("internal_error", 0, keys={**DELETE, "times": 2}),
+    Row("internal_error", 0, keys={**DELETE, "times": 2}, long=True),
     Row("token_expired", 1, "deletion: the Azure token has expired", keys=DELETE, stands=True),
     Row("forbidden", 1, "deletion: Azure answered 403: .* the role Contributor", keys=DELETE, stands=True),
     Row("locked", 1, "deletion: a lock forbids it: ScopeLocked: .*; `az lock list` shows the locks", stands=True),
     Row("conflict", 0, "deleted, and verified gone", log="trying again once it has ended", keys=DELETE),
-    Row("conflict", 1, "deletion: Azure answered 409: Conflict: ", keys={**DELETE, "times": ALWAYS}, stands=True),
-    Row("slow_answer", 0, keys={**DELETE, "delay_sec": 0.5}),
+    Row(
+        "conflict",
+        1,
+        "deletion: Azure answered 409: Conflict: ",
+        keys={**DELETE, "times": ALWAYS},
+        stands=True,
+        long=True,
+    ),
+    Row("slow_answer", 0, keys={**DELETE, "delay_sec": 0.5}, long=True),
     Row("dropped", 0, keys=DELETE),
-    Row("dropped", 0, keys={"method": "GET", "path": ENDPOINT, "times": 2}),
-    Row("answer_lost", 0, keys=DELETE),
-    Row("operation_slow", 0, keys={**DELETE, "delay_sec": 0.5}),
+    Row("dropped", 0, keys={"method": "GET", "path": ENDPOINT, "times": 2}, long=True),
+    Row("answer_lost", 0, keys=DELETE, long=True),
+    Row("operation_slow", 0, keys={**DELETE, "delay_sec": 0.5}, long=True),
     Row("operation_fails", 0, log="failed: InternalServerError: .*; trying again", keys=DELETE),
-    Row("operation_fails", 1, "deletion: failed: InternalServerError: ", keys={**DELETE, "times": ALWAYS}, stands=True),
-    Row("operation_canceled", 0, log="trying again", keys=DELETE),
+    Row(
+        "operation_fails",
+        1,
+        "deletion: failed: InternalServerError: ",
+        keys={**DELETE, "times": ALWAYS},
+        stands=True,
+        long=True,
+    ),
+    Row("operation_canceled", 0, log="trying again", keys=DELETE, long=True),
     Row("operation_hangs", 1, "deletion: not done after ", keys=DELETE, flags=("--timeout_sec", "2"), stands=True),
     Row("no_identity", 1, "no Azure identity: ", keys={"times": ALWAYS}, stands=True),
 )
@@ -279,6 +303,7 @@ def doomed(control: Control, tmp_path: Path) -> Iterator[str]:
     control.delete(name)
 
 
+@pytest.mark.long
 def test_deleter_of_what_is_half_gone(
     fresh: TinyDeployment, control: Control, tools: Tools, deployer_flags: Any
 ) -> None:
@@ -313,16 +338,16 @@ LOOK = {"method": "GET", "path": ENDPOINT}
 
 @rows(
     Row("throttled", 0, keys={**LOOK, **SOON, "times": 3}),
-    Row("throttled", 0, keys={**KEYS, "retry_after_sec": 1}),
+    Row("throttled", 0, keys={**KEYS, "retry_after_sec": 1}, long=True),
     Row("throttled", 1, "Azure answered 429: .*; wait, then run again", keys={**LOOK, **SOON, "times": ALWAYS}),
     Row("throttled", 1, "Azure asks to wait 3600 s, and 120 s are left; run again later", keys={**LOOK, **LATER}),
-    Row("unavailable", 0, keys={**KEYS, **SOON}),
-    Row("internal_error", 0, keys={**LOOK, "times": 2}),
+    Row("unavailable", 0, keys={**KEYS, **SOON}, long=True),
+    Row("internal_error", 0, keys={**LOOK, "times": 2}, long=True),
     Row("token_expired", 1, r"endpoint \S+: the Azure token has expired", keys=LOOK),
     Row("forbidden", 1, r"endpoint \S+: credentials: Azure answered 403", keys=KEYS),
-    Row("slow_answer", 0, keys={**LOOK, "delay_sec": 0.5}),
+    Row("slow_answer", 0, keys={**LOOK, "delay_sec": 0.5}, long=True),
     Row("dropped", 0, keys=LOOK),
-    Row("answer_lost", 0, keys=LOOK),
+    Row("answer_lost", 0, keys=LOOK, long=True),
     Row("no_identity", 1, "no Azure identity: ", keys={"times": ALWAYS}),
 )
 def test_profilers_resolution(row: Row, control: Control, tools: Tools, tmp_path: Path, standing: str) -> None:
