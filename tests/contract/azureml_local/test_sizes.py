@@ -87,7 +87,7 @@ def test_a_request_that_does_not_fit_is_told_and_the_instance_comes_back(cloud: 
     def is_back() -> bool:
         # Its parent may have put another worker in the place of the one that went, until it goes itself.
         found = sized.score({})
-        return found.status_code == 200 and found.json()["parent"] != parent
+        return found.status_code == 200 and bool(found.json()["parent"] != parent)
 
     wait_for(is_back)
 

@@ -94,13 +94,19 @@ def test_in_version_2_a_group_with_other_processes_is_left_alone(tmp_path: Path)
 
 
 def test_in_version_2_a_group_of_our_own_is_vacated(tmp_path: Path) -> None:
-    own = folder_v2(tmp_path / "top" / "delegated.scope", processes=f"{os.getpid()}\n{os.getppid()}\n")
+    own = folder_v2(tmp_path / "top" / "delegated.scope", processes=f"{os.getpid()}\n")
     folder_v2(own / "azureml_local-test")
-    folder_v2(own / "azureml_local-test-supervisor")
+    leaf = folder_v2(own / "azureml_local-test-supervisor")
     parent = cgroups.make_parent(Mounts({}, (own, tmp_path / "top")), "azureml_local-test")
-    assert parent.distinct == (own / "azureml_local-test",)
-    moved = int((own / "azureml_local-test-supervisor" / "cgroup.procs").read_text())
-    assert moved in (os.getpid(), os.getppid())
+    assert parent.distinct == (own / "azureml_local-test",) and cgroups.vacated(parent) == (leaf,)
+    assert (leaf / "cgroup.procs").read_text() == str(os.getpid())
+
+
+def test_in_version_2_the_shell_that_started_us_is_not_moved(tmp_path: Path) -> None:
+    top = folder_v2(tmp_path / "top")
+    own = folder_v2(top / "delegated.scope", processes=f"{os.getpid()}\n{os.getppid()}\n")
+    with pytest.raises(CgroupsUnavailable, match="processes of others"):
+        cgroups.make_parent(Mounts({}, (own, top)), "azureml_local-test")
 
 
 def test_limits_and_figures_of_version_2(tmp_path: Path) -> None:

@@ -23,6 +23,7 @@ PERIOD_US = 100_000
 SHORTEST_QUOTA_US = 1000
 # A group goes only when the last of its killed processes is reaped, which takes a moment.
 REMOVAL_LIMIT_SEC = 5.0
+LEAF_SUFFIX = "-supervisor"
 NEEDED_V1 = ("cpu", "cpuacct", "memory")
 NEEDED_V2 = ("cpu", "memory")
 # Of what a group is without: a limit so large is none (v1 says 2^63 rounded down to a page).
@@ -167,7 +168,7 @@ def _make_parent_v2(own: Path, top: Path, name: str) -> Group:
     for folder in lineage:
         try:
             if not _hands_on(folder) and not (
-                _is_root(folder) or (folder == own and _vacate(folder, f"{name}-supervisor"))
+                _is_root(folder) or (folder == own and _vacate(folder, name + LEAF_SUFFIX))
             ):
                 continue
             _hand_on(folder)
@@ -203,16 +204,28 @@ def _is_root(folder: Path) -> bool:
     return not (folder / "cgroup.type").exists()
 
 
+def vacated(parent: Group) -> tuple[Path, ...]:
+    """Return the group that this process has gone to, if it had to make room."""
+    leaves = (folder.with_name(folder.name + LEAF_SUFFIX) for folder in parent.distinct)
+    return tuple(leaf for leaf in leaves if leaf.exists())
+
+
 def _vacate(folder: Path, name: str) -> bool:
-    """Move this process, and the `up` that started it, a group down, if nobody else is in ours."""
+    """Move this process, and the `up` that waits for it, a group down, if nobody else is in ours."""
     members = _members(folder / "cgroup.procs")
-    if not members <= {os.getpid(), os.getppid()}:
+    if not all(pid == os.getpid() or (pid == os.getppid() and _is_up(pid)) for pid in members):
         return False
     leaf = folder / name
     leaf.mkdir(exist_ok=True)
     for pid in members:
         (leaf / "cgroup.procs").write_text(str(pid))
     return True
+
+
+def _is_up(pid: int) -> bool:
+    # A shell's own name is in its command line too, but not this.
+    words = Path(f"/proc/{pid}/cmdline").read_bytes().split(b"\0")
+    return b"up" in words and any(b"azureml" in word for word in words)
 
 
 def make_group(parent: Group, name: str, vcpus: float | None, memory_bytes: int) -> Group:

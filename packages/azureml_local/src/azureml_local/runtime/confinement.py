@@ -92,6 +92,11 @@ class Confinement:
         return self._parent.distinct if self._parent else ()
 
     @property
+    def vacated(self) -> tuple[Path, ...]:
+        """The group that the plane itself had to move to; it cannot remove that one itself."""
+        return cgroups.vacated(self._parent) if self._parent else ()
+
+    @property
     def how(self) -> str:
         """Say by what instances are held."""
         return f"cgroup v{self._parent.version}" if self._parent else "CPU affinity and a watch on memory"
@@ -276,7 +281,7 @@ def group_name(home_id: str) -> str:
 
 def write_folders(path: Path, confinement: Confinement) -> None:
     """Write our own control groups down, for whoever has to remove them after a crash."""
-    write_json(path, [str(folder) for folder in confinement.folders])
+    write_json(path, [str(folder) for folder in (*confinement.folders, *confinement.vacated)])
 
 
 def remove_stale(path: Path) -> None:
