@@ -62,6 +62,22 @@ def test_names_that_are_no_sizes(name: str) -> None:
     assert find_vm_size(name) is None
 
 
+# https://learn.microsoft.com/azure/machine-learning/reference-managed-online-endpoints-vm-sku-list
+MANAGED = """
+DS1_v2 DS2_v2 DS3_v2 DS4_v2 DS5_v2 D2a_v4 D4a_v4 D8a_v4 D16a_v4 D32a_v4 D48a_v4 D64a_v4 D96a_v4
+D2as_v4 D4as_v4 D8as_v4 D16as_v4 D32as_v4 D48as_v4 D64as_v4 D96as_v4
+F2s_v2 F4s_v2 F8s_v2 F16s_v2 F32s_v2 F48s_v2 F64s_v2 F72s_v2 FX4mds FX12mds FX24mds FX36mds FX48mds
+E2s_v3 E4s_v3 E8s_v3 E16s_v3 E32s_v3 E48s_v3 E64s_v3
+NC4as_T4_v3 NC8as_T4_v3 NC16as_T4_v3 NC64as_T4_v3 NC6s_v2 NC12s_v2 NC24s_v2 NC6s_v3 NC12s_v3 NC24s_v3
+NC24ads_A100_v4 NC48ads_A100_v4 NC96ads_A100_v4 ND96asr_v4 ND96amsr_A100_v4 ND40rs_v2
+"""
+
+
+@pytest.mark.parametrize("name", MANAGED.split())
+def test_every_size_of_managed_endpoints_is_known(name: str) -> None:
+    assert (size_of(f"Standard_{name}").gpus > 0) == name.startswith("N")
+
+
 # Grants
 
 
