@@ -157,4 +157,5 @@ LABENCH = Engine(
     version_pattern="",
     command=command,
     parse=parse,
+    whole_rates=True,
 )

@@ -115,4 +115,5 @@ WRK2 = Engine(
     version_pattern=r"wrk (\S+) \[",
     command=command,
     parse=parse,
+    whole_rates=True,
 )

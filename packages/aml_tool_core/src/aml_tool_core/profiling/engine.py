@@ -93,6 +93,7 @@ class Engine:
     parse: Callable[[Plan, Artifacts], Result]
     progress: Callable[[str], Snapshot | None] | None = None  # reads one line of stderr
     warms_up: bool = False  # by itself; the others are run for the warm-up first
+    whole_rates: bool = False  # it can be asked for whole requests per second only
     starts_at: bool = False  # can be told when to send its first request; the others are started then
 
 

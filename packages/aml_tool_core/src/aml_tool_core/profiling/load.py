@@ -74,9 +74,14 @@ def concurrency(given: int | None, target: Target, *, required: bool, place: str
 def load_of(
     model: LoadModel, schedule: SendSchedule | None, config: Mapping[str, Any], connections: int, source: str
 ) -> Load:
-    """Build the load from a configuration that has its defaults. Raises InputError where its parts contradict."""
+    """Build the load from a configuration that has its defaults. Raises InputError where its parts contradict.
+
+    Where the configuration has several values of something, it is left open here: each run states its own.
+    """
     threads = int(config.get("threads", 1))
-    if threads > connections:
+    rate = config.get("target_rps")
+    is_one_number = isinstance(config.get("connections", connections), int) and "search" not in config
+    if is_one_number and threads > connections:  # of several numbers, the small ones are driven by fewer threads
         raise InputError(
             f"{source}: /profiler_config/threads: {threads} is more than the {connections} connections that they "
             "drive; lower it or raise the connections"
@@ -87,7 +92,7 @@ def load_of(
         connections=connections,
         threads=threads,
         timeout_sec=float(config.get("timeout_sec", DEFAULT_TIMEOUT_SEC)),
-        target_rps=float(config["target_rps"]) if "target_rps" in config else None,
+        target_rps=float(rate) if isinstance(rate, int | float) else None,
         warmup_sec=int(config["warmup_sec"]),
         schedule=schedule,
     )

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Mapping
+from bisect import bisect_left
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, NoReturn
@@ -21,6 +22,7 @@ class Payload:
 
     bodies: tuple[bytes, ...]
     source: str | None
+    name: str | None = None  # of its class, where the payload is divided into some
 
     @property
     def method(self) -> str:
@@ -47,6 +49,11 @@ def read(path: Path | None, config: Mapping[str, Any], config_source: str, conte
     """Return the payload: the file's lines, else the configuration's one body, else none. Raises InputError."""
     is_json = holds_json(content_type)
     if path is not None:
+        if path.is_dir():
+            raise InputError(
+                f"--payload_path: {path}: is a folder; name a file, or set payload_classes to file, which makes each "
+                "file of a folder a class"
+            )
         return Payload(_lines(path, is_json), path.name)
     if "payload" in config:
         body = str(config["payload"])
@@ -54,6 +61,38 @@ def read(path: Path | None, config: Mapping[str, Any], config_source: str, conte
             _check_json(body, f"{config_source}: /profiler_config/payload")
         return Payload((body.encode("utf-8"),), "profiler_config")
     return Payload((), None)
+
+
+def classes(path: Path | None, config: Mapping[str, Any], config_source: str, content_type: str) -> tuple[Payload, ...]:
+    """Return the payload divided as `payload_classes` asks, none where it does not. Raises InputError."""
+    if "payload_classes" not in config:
+        return ()
+    place = f"{config_source}: /profiler_config/payload_classes"
+    if path is None:
+        raise InputError(f"{place}: needs --payload_path, whose lines it divides")
+    is_json = holds_json(content_type)
+    if config["payload_classes"] == "file":
+        return _by_file(path, place, is_json)
+    limits = [int(one) for one in config["payload_classes"]["size_bytes"]]
+    if limits != sorted(limits):
+        raise InputError(f"{place}/size_bytes: not ascending; sort it")
+    return _by_size(read(path, config, config_source, content_type), limits)
+
+
+def _by_file(path: Path, place: str, is_json: bool) -> tuple[Payload, ...]:
+    files = sorted(path.glob("*.jsonl")) if path.is_dir() else []
+    if not files:
+        raise InputError(f"{place}: file: --payload_path {path} is no folder with .jsonl files, each of them a class")
+    return tuple(Payload(_lines(file, is_json), file.name, file.stem) for file in files)
+
+
+def _by_size(payload: Payload, limits: Sequence[int]) -> tuple[Payload, ...]:
+    """Divide by size: up to and including each limit, and above the last; classes without a line are left out."""
+    names = [f"up to {limit} bytes" for limit in limits] + [f"more than {limits[-1]} bytes"]
+    parts: dict[str, list[bytes]] = {name: [] for name in names}
+    for body in payload.bodies:
+        parts[names[bisect_left(limits, len(body))]].append(body)
+    return tuple(Payload(tuple(bodies), payload.source, name) for name, bodies in parts.items() if bodies)
 
 
 def holds_json(content_type: str) -> bool:

@@ -1,31 +1,33 @@
-"""A profiler is a declaration; this runs it."""
+"""A profiler is a declaration; this runs it: a single load, a sweep or a search, on one machine or several."""
 
 from __future__ import annotations
 
 import hashlib
 import json
 import logging
-from collections.abc import Mapping
-from dataclasses import dataclass, replace
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from datetime import datetime, timedelta, timezone
-from functools import partial
 from pathlib import Path
 from typing import Any
 
 from aml_tool_core import outputs
 from aml_tool_core.errors import CriteriaMissed, InputError
+from aml_tool_core.profiling import checkpoint as checkpoints
+from aml_tool_core.profiling import course as courses
 from aml_tool_core.profiling import deployment as deployments
 from aml_tool_core.profiling import engine as engines
 from aml_tool_core.profiling import load as loads
-from aml_tool_core.profiling import nodes, reach, repeats, report, sla, summary, tracking, verdict
+from aml_tool_core.profiling import nodes, reach, report, summary, tracking, verdict
 from aml_tool_core.profiling import payload as payloads
-from aml_tool_core.profiling.cost import cost_of, price_of
-from aml_tool_core.profiling.engine import Engine, Installed, Plan
+from aml_tool_core.profiling.cost import cost_of
+from aml_tool_core.profiling.engine import Engine, Plan
 from aml_tool_core.profiling.load import Load, LoadModel, SendSchedule
-from aml_tool_core.profiling.nodes import Measure
+from aml_tool_core.profiling.measurement import Session, runs_of
+from aml_tool_core.profiling.payload import Payload
 from aml_tool_core.profiling.result import Result
+from aml_tool_core.profiling.survey import survey_of
 from aml_tool_core.profiling.target import Target
-from aml_tool_core.profiling.watch import Watch, watch_of
 from aml_tool_core.report_page import render_report
 from aml_tool_core.tool import Flag, Job, Kind, Tool
 
@@ -72,8 +74,15 @@ def profiler_tool(profiler: Profiler) -> Tool:
             ),
             Flag(
                 "--payload_path",
-                "request bodies, one per line (JSON Lines), sent in rotation; else profiler_config/payload, else GET",
-                Kind.FILE,
+                "request bodies, one per line (JSON Lines), sent in rotation; else profiler_config/payload, else GET; "
+                "a folder of such files with payload_classes",
+                Kind.PATH,
+            ),
+            Flag(
+                "--resume_path",
+                "the outputs of an interrupted sweep or search, brought from elsewhere: go on where it was; those in "
+                "./outputs are found without it",
+                Kind.FOLDER,
             ),
         ),
         run=lambda job: run(profiler, job),
@@ -85,135 +94,158 @@ def profiler_tool(profiler: Profiler) -> Tool:
 def run(profiler: Profiler, job: Job) -> None:
     """Profile the target and write report.json."""
     log = logging.getLogger(profiler.name)
+    session, course = _prepared(profiler, job, log)
+    node = nodes.this_place()
+    if node is not None:
+        # Refused now, rather than after the others were waited for.
+        nodes.share(session.plan.load, node.rank, node.count)
+    reach.check(session.plan.target)
+    facts = _facts(profiler, session)
+
+    def keep(number: int, load: Load, result: Result) -> None:
+        assert node is not None, "one machine has no shares"
+        _keep_share(profiler, job.outputs, session, node, number, load, result)
+
+    if node is not None and node.rank > 0:
+        nodes.follow(node, facts, session.engine, session.plan, keep)
+        return
+
+    kept = _checkpoint(profiler, job, session, log)
+    members: list[dict[str, Any]] = []
+    with nodes.measuring(node, facts, keep, members) as measure:
+        made, found = runs_of(session, course, measure, kept)
+    survey = survey_of(course, made, found)
+    about = survey.about
+    document = report.Report(
+        report.Provenance(profiler.name, profiler.version, session.engine, about.started_at, session.config_sha256),
+        session.deployment,
+        about.load,
+        about.payload,
+        about.result,
+        about.verdict,
+        about.usage or deployments.usage(session.deployment, about.started_at, about.ended_at),
+        about.cost,
+        about.repeats,
+        about.criteria,
+        session.price,
+        survey if session.is_several else None,
+    ).document()
+    if members:
+        document["nodes"] = members
+    _write(log, job.outputs, document)
+    kept.finish()
+    tracking.publish(document)
+    summary.show(document)
+    misses = survey.misses()
+    if misses:
+        raise CriteriaMissed(misses)
+
+
+def _prepared(profiler: Profiler, job: Job, log: logging.Logger) -> tuple[Session, courses.Plan]:
+    """Read the inputs and ask Azure what they leave open. Raises InputError, ToolError."""
     config_source, target_source = str(job.path("config_path")), str(job.path("scoring_target_path"))
     config = loads.with_defaults(job.documents["config_path"]["profiler_config"], profiler.config_schema)
     settings = job.documents["scoring_target_path"]["deployment_settings"]
     given = config.get(profiler.concurrency_key)
 
+    def place(key: str) -> str:
+        return f"{config_source}: /profiler_config/{key}"
+
     content_type = payloads.content_type(settings.get("scoring_headers", {}))
-    payload = payloads.read(job.values["payload_path"], config, config_source, content_type)
+    divided = payloads.classes(job.values["payload_path"], config, config_source, content_type)
+    parts = divided or (payloads.read(job.values["payload_path"], config, config_source, content_type),)
     deployment = deployments.resolve(settings, target_source, concurrency_given=given is not None)
     target = deployment.target
     connections = loads.concurrency(
-        None if given is None else int(given),
+        given if isinstance(given, int) else None,
         target,
-        required=profiler.concurrency_required,
-        place=f"{config_source}: /profiler_config/{profiler.concurrency_key}",
+        required=profiler.concurrency_required and given is None,
+        place=place(profiler.concurrency_key),
     )
-    load = loads.load_of(profiler.model, profiler.schedule, config, connections, config_source)
-    engine = engines.installed(profiler.engines[config.get("engine", next(iter(profiler.engines)))])
+    generator = profiler.engines[config.get("engine", next(iter(profiler.engines)))]
+    course = courses.plan_of(
+        config,
+        profiler.model,
+        connections,
+        [str(part.name) for part in divided],
+        place,
+        concurrency_key=profiler.concurrency_key,
+        whole_rates=generator.whole_rates,
+    )
+    load = loads.load_of(profiler.model, profiler.schedule, config, course.first.connections, config_source)
+    engine = engines.installed(generator)
     user_agent = f"{profiler.name}/{profiler.version}"
-    plan = Plan(target, payload, load, user_agent, reach.ca_file(), config_source, target_source)
-    watched = _watch(config, engine, plan)
-    place = nodes.this_place()
-    facts = _facts(profiler, config, payload, target)
-    keep = partial(_keep_share, profiler, job.outputs, config, engine, deployment, payload, place)
-    if place is not None:
-        nodes.share(load, place.rank, place.count)  # refused now, rather than after the others were waited for
-    reach.check(target)
-    if place is not None and place.rank > 0:
-        nodes.follow(place, facts, engine, plan, keep)
-        return
-
-    log.info(
-        "%s %s: %s %s, %s loop, %d %ss, %d s",
-        engine.engine.name, engine.version, payload.method, target.shown_uri, load.model.value, connections,
-        load.sender, load.duration_sec,
-    )  # fmt: skip
-    started_at = datetime.now(timezone.utc)
-    members: list[dict[str, Any]] = []
-    with nodes.measuring(place, facts, keep, members) as measure:
-        runs = _runs(log, measure, engine, plan, int(config["repeat"]), watched)
-    ended_at = datetime.now(timezone.utc)
-
-    result = repeats.together(runs)
-    usage = deployments.usage(deployment, started_at, ended_at)
-    cost = cost_of(target, *deployments.vcpus(deployment), result.succeeded_per_sec)
-    price = config.get("instance_price_per_hour")
-    if price is not None:
-        cost = replace(cost, price_per_million_requests=price_of(target, price, result.succeeded_per_sec))
-    judged = verdict.judge(load, result, runs)
-    criteria = sla.judge(config["sla"], result, usage) if "sla" in config else None
-    provenance = report.Provenance(profiler.name, profiler.version, engine, started_at, _sha256(config))
-    document = report.Report(
-        provenance, deployment, load, payload, result, judged, usage, cost, runs, criteria, price
-    ).document()
-    if members:
-        document["nodes"] = members
-    _write(log, job.outputs, document)
-    tracking.publish(document)
-    summary.show(document)
-    if criteria is not None:
-        misses = [criterion.miss for criterion in criteria if not criterion.met]
-        misses += [f"the run is not valid: {reason}" for reason in judged.reasons]
-        if misses:
-            raise CriteriaMissed(misses)
+    session = Session(
+        log=log,
+        config=config,
+        config_sha256=_sha256(config),
+        engine=engine,
+        plan=Plan(target, parts[0], load, user_agent, reach.ca_file(), config_source, target_source),
+        payloads={part.name: part for part in parts},
+        deployment=deployment,
+        demands=course.limits if isinstance(course, courses.Search) else config.get("sla", {}),
+        objective=course.objective,
+        is_several=course.is_several,
+    )
+    _check_watchable(session)
+    return session, course
 
 
-def _watch(config: Mapping[str, Any], engine: Installed, plan: Plan) -> Watch | None:
-    """Return what watches the runs where the configuration asks for it. Raises InputError where the engine is mute."""
-    if not config.get("abort_on_fail"):
-        return None
-    if engine.engine.progress is None:
+def _check_watchable(session: Session) -> None:
+    """Raise InputError where the engine is mute and is to be watched."""
+    if session.config.get("abort_on_fail") and session.engine.engine.progress is None:
         raise InputError(
-            f"{plan.config_source}: /profiler_config/abort_on_fail: engine {engine.engine.name} tells nothing before "
-            "its end; leave `engine` or `abort_on_fail` out"
+            f"{session.plan.config_source}: /profiler_config/abort_on_fail: engine {session.engine.engine.name} tells "
+            "nothing before its end; leave `engine` or `abort_on_fail` out"
         )
-    return watch_of(config["sla"], plan.load, int(config["repeat"]))
 
 
-def _runs(
-    log: logging.Logger, measure: Measure, engine: Installed, plan: Plan, count: int, watched: Watch | None
-) -> tuple[Result, ...]:
-    runs: list[Result] = []
-    for number in range(1, count + 1):
-        if count > 1:
-            log.info("run %d of %d", number, count)
-        runs.append(measure(engine, plan, watched))
-        if runs[-1].stopped_early is not None:
-            break
-    return tuple(runs)
+def _checkpoint(profiler: Profiler, job: Job, session: Session, log: logging.Logger) -> checkpoints.Checkpoint:
+    """Return where finished runs are kept: nowhere, of a measurement that is one run."""
+    resume: Path | None = job.values["resume_path"]
+    if not session.is_several and session.repeat == 1:
+        if resume is not None:
+            raise InputError(
+                f"--resume_path: {session.plan.config_source} asks for a single run, which cannot be gone on with; "
+                "leave the flag out"
+            )
+        return checkpoints.Checkpoint(None)
+    made_from = {
+        "the configuration": session.config_sha256,
+        "the payload": _payloads_sha256(list(session.payloads.values())),
+        "the target": _target_sha256(session.plan.target),
+        "the profiler": f"{profiler.name} {profiler.version}",
+        "the load generator": f"{session.engine.engine.name} {session.engine.version}",
+    }
+    return checkpoints.opened(job.outputs / checkpoints.FOLDER, made_from, resume, log)
 
 
-def _facts(
-    profiler: Profiler, config: Mapping[str, Any], payload: payloads.Payload, target: Target
-) -> dict[str, str | None]:
+def _facts(profiler: Profiler, session: Session) -> dict[str, str | None]:
     """Return what must be alike on all nodes of a job, by the words in which a difference is told."""
     return {
         "profiler": f"{profiler.name} {profiler.version}",
-        "configuration": _sha256(config),
-        nodes.PAYLOAD: payload.sha256,
-        "scoring target": target.shown_uri,
+        "configuration": session.config_sha256,
+        nodes.PAYLOAD: session.plan.payload.sha256,
+        "scoring target": session.plan.target.shown_uri,
     }
 
 
 def _keep_share(
-    profiler: Profiler,
-    folder: Path,
-    config: Mapping[str, Any],
-    engine: Installed,
-    deployment: deployments.Deployment,
-    payload: payloads.Payload,
-    place: nodes.Place | None,
-    number: int,
-    load: Load,
-    result: Result,
+    profiler: Profiler, folder: Path, session: Session, node: nodes.Place, number: int, load: Load, result: Result
 ) -> None:
     """Write the report of what this node alone did in one run, under a name that no other node's has."""
-    assert place is not None, "one machine has no shares"
     started_at = datetime.now(timezone.utc) - timedelta(seconds=load.warmup_sec + load.duration_sec)
-    provenance = report.Provenance(profiler.name, profiler.version, engine, started_at, _sha256(config))
     share = report.Report(
-        provenance,
-        deployment,
+        report.Provenance(profiler.name, profiler.version, session.engine, started_at, session.config_sha256),
+        session.deployment,
         load,
-        payload,
+        session.plan.payload,
         result,
         verdict.judge(load, result),
         deployments.Usage(None, ("node 0 asks for it, for all nodes",)),
-        cost_of(deployment.target, None, None, result.succeeded_per_sec),
+        cost_of(session.deployment.target, None, None, result.succeeded_per_sec),
     )
-    path = folder / NODES_FOLDER / f"node_{place.rank}_run_{number}.json"
+    path = folder / NODES_FOLDER / f"node_{node.rank}_run_{number}.json"
     outputs.write_json(path, share.document(), REPORT_SCHEMA)
 
 
@@ -227,3 +259,14 @@ def _sha256(config: Mapping[str, Any]) -> str:
     """Hash the load that was asked for, defaults included; the payload has a hash of its own."""
     asked = {key: value for key, value in config.items() if key != "payload"}
     return hashlib.sha256(json.dumps(asked, sort_keys=True).encode()).hexdigest()
+
+
+def _payloads_sha256(parts: Sequence[Payload]) -> str:
+    named = [[part.name, part.sha256] for part in parts]
+    return hashlib.sha256(json.dumps(named).encode()).hexdigest()
+
+
+def _target_sha256(target: Target) -> str:
+    """Hash what makes a target another one; its keys may change while it is measured."""
+    facts = {key: value for key, value in vars(target).items() if key not in ("uri", "headers")}
+    return hashlib.sha256(json.dumps([target.shown_uri, facts], sort_keys=True).encode()).hexdigest()

@@ -15,7 +15,10 @@ from aml_tool_core.profiling.histogram import ENCODING, PERCENTILES, Histogram, 
 from aml_tool_core.profiling.load import Load
 from aml_tool_core.profiling.payload import Payload
 from aml_tool_core.profiling.result import Errors, Result, Schedule, Second
+from aml_tool_core.profiling.runs import Run
 from aml_tool_core.profiling.sla import Criterion
+from aml_tool_core.profiling.survey import Survey
+from aml_tool_core.profiling.survey_report import survey_document
 from aml_tool_core.profiling.verdict import Verdict
 
 VERSION = "1.0"
@@ -49,6 +52,7 @@ class Report:
     repeats: tuple[Result, ...] = ()  # each run of a repeated one
     criteria: tuple[Criterion, ...] | None = None  # None without an SLA
     instance_price_per_hour: float | None = None
+    survey: Survey | None = None  # the sweep or the search that the other parts are the answer of
 
     def document(self) -> dict[str, Any]:
         """Return the report as its schema has it."""
@@ -70,11 +74,7 @@ class Report:
             "target": _target(self.deployment, self.instance_price_per_hour),
             "load": _load(self.load, self.payload),
             "result": _result(self.result) | _repeats(self.repeats),
-            "verdict": {
-                "valid": self.verdict.valid,
-                "reasons": list(self.verdict.reasons),
-                "notes": list(self.verdict.notes),
-            },
+            "verdict": _verdict(self.verdict),
             "resource_usage": self.usage.metrics,
             "cost": _cost(self.cost, has_price=self.instance_price_per_hour is not None),
         }
@@ -84,7 +84,25 @@ class Report:
             document["resource_usage_whole_minutes"] = self.usage.whole_minutes
         if self.usage.reasons:
             document["resource_usage_reasons"] = list(self.usage.reasons)
+        if self.survey is not None:
+            document["runs"] = [self._run(run) for run in self.survey.runs]
+            document |= survey_document(self.survey)
         return document
+
+    def _run(self, run: Run) -> dict[str, Any]:
+        document: dict[str, Any] = {
+            "number": run.number,
+            "purpose": run.point.purpose.value,
+            "started_at": timestamp(run.started_at),
+            "ended_at": timestamp(run.ended_at),
+            "load": _load(run.load, run.payload),
+            "result": _result(run.result) | _repeats(run.repeats),
+            "verdict": _verdict(run.verdict),
+            "usable": run.standing.usable,
+            "feasible": run.standing.feasible,
+            "cost": _cost(run.cost, has_price=self.instance_price_per_hour is not None),
+        }
+        return document if run.criteria is None else {**document, "sla": _sla(run.criteria)}
 
 
 def timestamp(at: datetime) -> str:
@@ -95,6 +113,10 @@ def timestamp(at: datetime) -> str:
 def percentile_name(percent: float) -> str:
     """Return a percentile's key: `50`, `99.9`."""
     return f"{percent:g}"
+
+
+def _verdict(verdict: Verdict) -> dict[str, Any]:
+    return {"valid": verdict.valid, "reasons": list(verdict.reasons), "notes": list(verdict.notes)}
 
 
 def _target(deployment: Deployment, instance_price_per_hour: float | None) -> dict[str, Any]:
@@ -131,6 +153,8 @@ def _load(load: Load, payload: Payload) -> dict[str, Any]:
             "bodies": len(payload.bodies),
             "bytes_mean": payload.bytes_mean,
         }
+        if payload.name is not None:
+            document["payload"]["class"] = payload.name
     # Null in a closed loop: there it is known that there is none.
     return {**_without_none(document), "schedule": None if load.schedule is None else load.schedule.value}
 

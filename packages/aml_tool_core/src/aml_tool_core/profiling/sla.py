@@ -13,7 +13,7 @@ from aml_tool_core.profiling.result import Result
 CPU_MAX = "cpu_percent_max"
 CPU_METRIC = "CpuUtilizationPercentage"
 _LATENCY = re.compile(r"(?P<of>latency_ms|service_time_ms)_(?P<which>mean|max|[0-9.]+)")
-_AT_LEAST = frozenset({"requests_per_sec", "succeeded_per_sec"})  # every other metric is to be at most its limit
+AT_LEAST = frozenset({"requests_per_sec", "succeeded_per_sec"})  # every other metric is to be at most its limit
 
 
 @dataclass(frozen=True)
@@ -30,7 +30,7 @@ class Criterion:
         """Tell whether the value keeps to the limit."""
         if self.value is None:
             return False
-        return self.value >= self.limit if self.metric in _AT_LEAST else self.value <= self.limit
+        return self.value >= self.limit if self.metric in AT_LEAST else self.value <= self.limit
 
     @property
     def miss(self) -> str:
@@ -38,7 +38,7 @@ class Criterion:
         if self.value is None:
             because = f" ({self.reason})" if self.reason else ""
             return f"SLA missed: {self.metric} is not known{because}; its limit is {self.limit:g}"
-        side = "less than the" if self.metric in _AT_LEAST else "more than the"
+        side = "less than the" if self.metric in AT_LEAST else "more than the"
         return f"SLA missed: {self.metric} is {self.value:.6g}, {side} {self.limit:g} demanded"
 
 
@@ -71,12 +71,18 @@ def _reason(metric: str, usage: Usage) -> str | None:
     return None if usage.metrics is not None else "; ".join(usage.reasons)
 
 
+def latency_value_ms(metric: str, result: Result) -> float | None:
+    """Return a statistic of a latency by its metric's name; None where nothing was answered."""
+    demand = latency_demand(metric)
+    assert demand is not None, f"{metric} is no latency"
+    # In a closed loop the service time is the latency.
+    histogram = result.latency if demand.of == "latency_ms" else result.service_time or result.latency
+    return _latency_ms(histogram, demand.which)
+
+
 def _value(metric: str, result: Result, usage: Usage) -> float | None:
-    latency = latency_demand(metric)
-    if latency is not None:
-        # In a closed loop the service time is the latency.
-        histogram = result.latency if latency.of == "latency_ms" else result.service_time or result.latency
-        return _latency_ms(histogram, latency.which)
+    if latency_demand(metric) is not None:
+        return latency_value_ms(metric, result)
     if metric == CPU_MAX:
         return (
             None

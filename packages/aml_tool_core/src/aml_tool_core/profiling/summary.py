@@ -8,6 +8,7 @@ from collections.abc import Sequence
 from typing import Any
 
 from aml_tool_core import logs
+from aml_tool_core.profiling import survey_summary
 
 _GREEN, _RED, _PLAIN = "\x1b[32m", "\x1b[31m", "\x1b[0m"
 _SHOWN_PERCENTILES = ("50", "90", "95", "99", "99.9")
@@ -30,6 +31,7 @@ def text(document: dict[str, Any], *, colour: bool = False) -> list[str]:
         *_latency_lines(document["result"]),
         *_verdict_lines(document["verdict"], colour),
         *_sla_lines(document, colour),
+        *_survey_lines(document),
         "",
     ]
 
@@ -115,6 +117,14 @@ def _sla_lines(document: dict[str, Any], colour: bool) -> list[str]:
         for each in document["sla"]["criteria"]
     ]
     return ["", *_aligned([head, *rows])]
+
+
+def _survey_lines(document: dict[str, Any]) -> list[str]:
+    rows = survey_summary.rows(document)
+    if not rows:
+        return []
+    about = f"  (all of the above is about run {document['about_run']})"
+    return ["", *_aligned(rows), about, "", *(f"  {line}" for line in survey_summary.conclusions(document))]
 
 
 def _verdict_lines(verdict: dict[str, Any], colour: bool) -> list[str]:

@@ -58,6 +58,16 @@ def judge(load: Load, result: Result, runs: Sequence[Result] = ()) -> Verdict:
     return Verdict(tuple(reasons), (*notes, *result.notes))
 
 
+def is_starved(load: Load, result: Result) -> bool:
+    """Tell whether the load generator ran out of CPU, or sent nothing: the run then says nothing about its target."""
+    return bool(_generator_reasons(load, result)) or not result.sent
+
+
+def shortfalls(load: Load, result: Result) -> list[str]:
+    """Return why the target did not carry the load, whatever it took for an answer: failures, a rate not reached."""
+    return [*_stop_reasons(result), *_failure_reasons(result), *_rate_reasons(load, result)]
+
+
 def clients_needed(target_rps: float, service_time_sec: float) -> int:
     """Return how many requests are in flight at a rate, by Little's law, as a number of clients that carries it."""
     return math.floor(target_rps * service_time_sec) + 1
@@ -70,19 +80,23 @@ def _stop_reasons(result: Result) -> list[str]:
 
 
 def _schedule_reasons(load: Load, result: Result) -> list[str]:
-    schedule, target_rps = result.schedule, load.target_rps
+    schedule = result.schedule
     reasons = []
     if schedule is not None and schedule.timely_sends_percent < TIMELY_PERCENT:
         reasons.append(
             f"{schedule.timely_sends_percent:.2f} % of the requests were sent on time ({_late(load, schedule)}, "
             f"{schedule.missed} never), less than {TIMELY_PERCENT} %{_own_lateness(schedule)}"
         )
-    if target_rps is not None and result.requests_per_sec < target_rps * (1 - RATE_SHORTFALL):
-        reasons.append(
-            f"{result.requests_per_sec:.2f} requests/s were reached, more than {RATE_SHORTFALL:.0%} below the "
-            f"{target_rps:g} asked for"
-        )
-    return reasons
+    return [*reasons, *_rate_reasons(load, result)]
+
+
+def _rate_reasons(load: Load, result: Result) -> list[str]:
+    if load.target_rps is None or result.requests_per_sec >= load.target_rps * (1 - RATE_SHORTFALL):
+        return []
+    return [
+        f"{result.requests_per_sec:.2f} requests/s were reached, more than {RATE_SHORTFALL:.0%} below the "
+        f"{load.target_rps:g} asked for"
+    ]
 
 
 def _late(load: Load, schedule: Schedule) -> str:

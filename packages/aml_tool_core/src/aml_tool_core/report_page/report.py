@@ -13,6 +13,7 @@ from aml_tool_core.report_page.curve import decoded
 from aml_tool_core.report_page.figures import Figure, at, cost_words, escaped, figure, flattened, number
 from aml_tool_core.report_page.page import render_page
 from aml_tool_core.report_page.percentile_chart import percentile_drawing
+from aml_tool_core.report_page.survey import survey_sections
 
 Document = Mapping[str, Any]
 
@@ -64,6 +65,7 @@ def moment(text: str) -> str:
 def sections(report: Document) -> list[Section]:
     """Return the page's sections in their order."""
     return [
+        *survey_sections(report),
         _verdict(report),
         _figures(report),
         *_repeats(report),

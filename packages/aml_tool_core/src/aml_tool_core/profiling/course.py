@@ -1,0 +1,220 @@
+"""The course of a measurement: which loads are run, one after the other.
+
+A course is a generator that yields points and is sent the run at each. A single load, a sweep and a search differ in
+nothing else.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Generator, Mapping, Sequence
+from dataclasses import dataclass, field
+from itertools import product
+from typing import Any
+
+from aml_tool_core.errors import InputError
+from aml_tool_core.profiling import sweep
+from aml_tool_core.profiling.load import LoadModel
+from aml_tool_core.profiling.runs import Point, Purpose, Run
+from aml_tool_core.profiling.search import Finding, Question, search
+from aml_tool_core.profiling.sla import latency_demand
+from aml_tool_core.profiling.standing import SUCCEEDED, reading
+
+CONNECTIONS, RATE, CLASS = "connections", "target_rps", "payload_class"
+DEFAULT_RATE = 50.0
+DEFAULT_RUNS = 12
+DEFAULT_PRECISION_PERCENT = 4.0
+_LEAST_PROBE_SEC = 10
+_PROBE_SHARE = 4
+
+Course = Generator[Point, Run, Finding | None]
+
+
+@dataclass(frozen=True)
+class Sweep:
+    """Every combination of some values, the last axis varying fastest; without axes, one load."""
+
+    base: Point
+    objective: str
+    axes: Mapping[str, tuple[float | str, ...]] = field(default_factory=dict)
+
+    @property
+    def is_several(self) -> bool:
+        """Tell whether there is more than the one load that is asked for by plain numbers."""
+        return bool(self.axes)
+
+    @property
+    def first(self) -> Point:
+        """Where it begins."""
+        return self.points()[0]
+
+    def points(self) -> list[Point]:
+        """Return the points in order."""
+        return [self._at(dict(zip(self.axes, values, strict=True))) for values in product(*self.axes.values())]
+
+    def course(self) -> Course:
+        """Return the course."""
+        for point in self.points():  # noqa: UP028 - a list that is yielded from cannot be sent anything
+            yield point
+        return None
+
+    def _at(self, values: Mapping[str, Any]) -> Point:
+        return Point(
+            purpose=Purpose.POINT,
+            connections=int(values.get(CONNECTIONS, self.base.connections)),
+            duration_sec=self.base.duration_sec,
+            target_rps=values.get(RATE, self.base.target_rps),
+            payload_class=values.get(CLASS, self.base.payload_class),
+        )
+
+
+@dataclass(frozen=True)
+class Search:
+    """A search for the largest load that keeps its limits."""
+
+    base: Point
+    objective: str
+    axis: str  # target_rps in an open loop, connections in a closed one
+    limits: Mapping[str, float]
+    question: Question
+    probe_sec: int
+
+    @property
+    def is_several(self) -> bool:
+        """A search takes as many runs as it needs."""
+        return True
+
+    @property
+    def first(self) -> Point:
+        """Where it begins."""
+        return self._at(self.question.start, full=False)
+
+    def course(self) -> Course:
+        """Return the course; its value is what was found."""
+        steps = search(self.question)
+        try:
+            probe = next(steps)
+            while True:
+                run = yield self._at(probe.load, full=probe.full)
+                probe = steps.send(reading(run.load, run.result, run.criteria or (), run.standing))
+        except StopIteration as end:
+            found: Finding = end.value
+            return found
+
+    def _at(self, load: float, *, full: bool) -> Point:
+        rate = load if self.axis == RATE else None
+        return Point(
+            purpose=Purpose.CONFIRMATION if full else Purpose.PROBE,
+            connections=self.base.connections if self.axis == RATE else int(load),
+            duration_sec=self.base.duration_sec if full else self._probe_sec(rate),
+            target_rps=rate,
+            payload_class=self.base.payload_class,
+        )
+
+    def _probe_sec(self, rate: float | None) -> int:
+        """Return a probe's length: so long that a percentile that is a limit can be certified, where a full run can."""
+        if rate is None:
+            return self.probe_sec
+        needed = math.ceil(max((_requests_needed(metric) for metric in self.limits), default=0.0) / rate)
+        return max(self.probe_sec, min(needed, self.base.duration_sec))
+
+
+Plan = Sweep | Search
+
+
+def plan_of(
+    config: Mapping[str, Any],
+    model: LoadModel,
+    connections: int,
+    classes: Sequence[str],
+    place: Callable[[str], str],
+    *,
+    concurrency_key: str,
+    whole_rates: bool,
+) -> Plan:
+    """Return what a configuration that has its defaults asks for. Raises InputError where its parts contradict.
+
+    `connections` is their number where the configuration states one or none; `place` names a key in errors.
+    """
+    rates = config.get(RATE)
+    axes: dict[str, tuple[float | str, ...]] = {}
+    if not _is_single(config.get(concurrency_key)) and "search" not in config:
+        axes[CONNECTIONS] = sweep.values(config[concurrency_key], place(concurrency_key), whole=True)
+    if not _is_single(rates) and "search" not in config:
+        axes[RATE] = sweep.values(rates, place(RATE), whole=whole_rates)
+    if classes:
+        axes[CLASS] = tuple(classes)
+    base = Point(
+        Purpose.POINT,
+        connections=connections,
+        duration_sec=int(config["duration_sec"]),
+        target_rps=float(rates) if isinstance(rates, int | float) else None,
+    )
+    if "search" not in config:
+        return Sweep(base, str(config.get("objective", SUCCEEDED)), axes)
+    if classes:
+        raise InputError(
+            f"{place('payload_classes')}: a search is for one kind of payload; search each class by itself, with "
+            "a payload file of its own"
+        )
+    return _search(config, model, base, place, concurrency_key=concurrency_key, whole_rates=whole_rates)
+
+
+def _search(
+    config: Mapping[str, Any],
+    model: LoadModel,
+    base: Point,
+    place: Callable[[str], str],
+    *,
+    concurrency_key: str,
+    whole_rates: bool,
+) -> Search:
+    asked = config["search"]
+    limits = {**config.get("sla", {}), **asked.get("constraints", {})}
+    if not limits:
+        raise InputError(f"{place('search')}: constraints: missing; give limits here or in sla")
+    axis, key = (RATE, RATE) if model is LoadModel.OPEN else (CONNECTIONS, concurrency_key)
+    if axis == RATE and not _is_single(config.get(concurrency_key)):
+        raise InputError(f"{place(concurrency_key)}: a search varies {RATE} alone; give one number")
+    start, limited = _start(config.get(key), place(key), base.connections if axis == CONNECTIONS else DEFAULT_RATE)
+    whole = axis == CONNECTIONS or whole_rates
+    return Search(
+        base=base,
+        objective=str(asked.get("objective", SUCCEEDED)),
+        axis=axis,
+        limits=limits,
+        question=Question(
+            start=max(1.0, float(round(start))) if whole else start,
+            whole=whole,
+            max_runs=int(asked.get("max_runs", DEFAULT_RUNS)),
+            precision=float(asked.get("precision_percent", DEFAULT_PRECISION_PERCENT)) / 100,
+            lowest=None if limited is None else limited.lowest,
+            highest=None if limited is None else limited.highest,
+        ),
+        probe_sec=min(
+            base.duration_sec, int(asked.get("probe_sec", max(_LEAST_PROBE_SEC, base.duration_sec // _PROBE_SHARE)))
+        ),
+    )
+
+
+def _start(setting: Any, place: str, default: float) -> tuple[float, sweep.Bounds | None]:
+    """Return where to begin, and the bounds where the configuration states some."""
+    if setting is None:
+        return float(default), None
+    if _is_single(setting):
+        return float(setting), None
+    if isinstance(setting, Mapping):
+        limited = sweep.bounds(setting, place)
+        return math.sqrt(limited.lowest * limited.highest), limited
+    raise InputError(f"{place}: a list is for a sweep; for a search give a number to begin with, or from and to")
+
+
+def _requests_needed(metric: str) -> float:
+    demand = latency_demand(metric)
+    if demand is None or demand.which in ("mean", "max"):
+        return 0.0
+    return math.log(0.05) / math.log(float(demand.which) / 100)
+
+
+def _is_single(setting: Any) -> bool:
+    return setting is None or sweep.is_single(setting)

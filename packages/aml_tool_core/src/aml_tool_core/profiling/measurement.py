@@ -1,0 +1,158 @@
+"""Run a course: measure each load that it asks for, keep what is finished, and judge it."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
+from datetime import datetime, timezone
+from functools import cached_property
+from typing import Any
+
+from aml_tool_core.errors import Interrupted
+from aml_tool_core.profiling import course as courses
+from aml_tool_core.profiling import deployment as deployments
+from aml_tool_core.profiling import repeats, report, sla, standing, verdict
+from aml_tool_core.profiling.checkpoint import Checkpoint, Measured
+from aml_tool_core.profiling.cost import Cost, cost_of, price_of
+from aml_tool_core.profiling.deployment import Deployment, Usage
+from aml_tool_core.profiling.engine import Installed, Plan
+from aml_tool_core.profiling.nodes import Measure
+from aml_tool_core.profiling.payload import Payload
+from aml_tool_core.profiling.result import Result
+from aml_tool_core.profiling.runs import Point, Run
+from aml_tool_core.profiling.search import Finding
+from aml_tool_core.profiling.watch import Watch, watch_of
+
+
+@dataclass(frozen=True)
+class Session:
+    """What all runs of a measurement have in common."""
+
+    log: logging.Logger
+    config: Mapping[str, Any]  # with its defaults
+    config_sha256: str
+    engine: Installed
+    plan: Plan  # of the first run; the others' differ by their points
+    payloads: Mapping[str | None, Payload]  # by class; None where they are not divided
+    deployment: Deployment
+    demands: Mapping[str, float]
+    objective: str
+    is_several: bool
+
+    @property
+    def repeat(self) -> int:
+        """How often each load is measured."""
+        return int(self.config["repeat"])
+
+    @property
+    def price(self) -> float | None:
+        """What a machine costs per hour, where the configuration states it."""
+        price: float | None = self.config.get("instance_price_per_hour")
+        return price
+
+    @cached_property
+    def vcpus(self) -> tuple[int | None, str | None]:
+        """The vCPUs of the target's machines, asked once."""
+        return deployments.vcpus(self.deployment)
+
+    def cost(self, result: Result) -> Cost:
+        """Return what a result's load costs."""
+        target = self.deployment.target
+        cost = cost_of(target, *self.vcpus, result.succeeded_per_sec)
+        if self.price is None:
+            return cost
+        return replace(cost, price_per_million_requests=price_of(target, self.price, result.succeeded_per_sec))
+
+    def plan_at(self, point: Point) -> Plan:
+        """Return the plan of one run."""
+        return replace(self.plan, load=point.of(self.plan.load), payload=self.payloads[point.payload_class])
+
+    def watch(self, plan: Plan) -> Watch | None:
+        """Return what watches the runs of a load where the configuration asks for it."""
+        return watch_of(self.demands, plan.load, self.repeat) if self.config.get("abort_on_fail") else None
+
+
+def runs_of(
+    session: Session, plan: courses.Plan, measure: Measure, kept: Checkpoint
+) -> tuple[list[Run], Finding | None]:
+    """Run a course to its end; return its runs and, of a search, what it found."""
+    made: list[Run] = []
+    course = plan.course()
+    point = next(course)
+    try:
+        while True:
+            made.append(_run(session, point, len(made) + 1, measure, kept))
+            point = course.send(made[-1])
+    except StopIteration as end:
+        found: Finding | None = end.value
+        return made, found
+    except Interrupted:
+        if kept.count:
+            session.log.info(
+                "%s: %d finished run(s) are kept; the same command goes on from there", kept.folder, kept.count
+            )
+        raise
+
+
+def _run(session: Session, point: Point, number: int, measure: Measure, kept: Checkpoint) -> Run:
+    plan = session.plan_at(point)
+    _announce(session, plan, point, number)
+    measured = _measured(session, plan, point, measure, kept)
+    parts = tuple(one.result for one in measured)
+    started_at, ended_at = measured[0].started_at, measured[-1].ended_at
+    result = repeats.together(parts)
+    # Azure's figures are waited for, so they are asked for here only where the run is judged by them.
+    usage = deployments.usage(session.deployment, started_at, ended_at) if sla.CPU_MAX in session.demands else None
+    criteria = sla.judge(session.demands, result, usage or Usage(None, ()))
+    return Run(
+        number=number,
+        point=point,
+        load=plan.load,
+        payload=plan.payload,
+        started_at=started_at,
+        ended_at=ended_at,
+        repeats=parts,
+        result=result,
+        verdict=verdict.judge(plan.load, result, parts),
+        usage=usage,
+        cost=session.cost(result),
+        criteria=criteria if session.demands else None,
+        standing=standing.stand(plan.load, result, criteria, session.objective),
+    )
+
+
+def _measured(session: Session, plan: Plan, point: Point, measure: Measure, kept: Checkpoint) -> list[Measured]:
+    """Measure one load as often as asked, or take what is on disk of it."""
+    watched = session.watch(plan)
+    measured: list[Measured] = []
+    for number in range(1, session.repeat + 1):
+        if session.repeat > 1:
+            session.log.info("run %d of %d", number, session.repeat)
+        found = kept.recorded(point, number)
+        if found is None:
+            started_at = datetime.now(timezone.utc)
+            result = measure(session.engine, plan, watched)
+            found = Measured(result, started_at, datetime.now(timezone.utc))
+            kept.keep(point, number, found)
+        else:
+            session.log.info("measured already, %s", report.timestamp(found.started_at))
+        measured.append(found)
+        if found.result.stopped_early is not None:
+            break
+    return measured
+
+
+def _announce(session: Session, plan: Plan, point: Point, number: int) -> None:
+    load, engine = plan.load, session.engine
+    if number == 1:
+        session.log.info(
+            "%s %s: %s %s, %s loop",
+            engine.engine.name, engine.version, plan.payload.method, plan.target.shown_uri, load.model.value,
+        )  # fmt: skip
+    said = [f"{load.connections} {load.sender}{'s' if load.connections > 1 else ''}", f"{load.duration_sec} s"]
+    if load.target_rps is not None:
+        said.insert(0, f"{load.target_rps:g} requests/s")
+    if point.payload_class is not None:
+        said.append(f"payload class {point.payload_class}")
+    session.log.info("%s: %s", f"{point.purpose.value} {number}" if session.is_several else "load", ", ".join(said))

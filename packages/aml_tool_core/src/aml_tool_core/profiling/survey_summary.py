@@ -1,0 +1,88 @@
+"""A sweep or a search on the terminal: its runs as a table, and what follows from them."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+Document = Mapping[str, Any]
+
+_SHOWN_PERCENTILES = ("50", "99")
+
+
+def rows(document: Document) -> list[list[str]]:
+    """Return the table of the runs, its head first; nothing of a single load."""
+    if "runs" not in document:
+        return []
+    names = [f"p{percent}, ms" for percent in _SHOWN_PERCENTILES]
+    return [["run", "load", "s", "good/s", *names, ""], *(_row(document, run) for run in document["runs"])]
+
+
+def conclusions(document: Document) -> list[str]:
+    """Return what follows from the runs, a line each; nothing of a single load."""
+    if "runs" not in document:
+        return []
+    lines = [line for choice in document["choices"] for line in _choice(document, choice)]
+    return [*_answer(document["search"]), *lines] if "search" in document else lines
+
+
+def _row(document: Document, run: Mapping[str, Any]) -> list[str]:
+    percentiles = run["result"].get("latency_ms", {}).get("percentiles", {})
+    return [
+        f"{run['number']}{'' if run['purpose'] == 'point' else ' ' + run['purpose']}",
+        load_words(run),
+        str(run["load"]["duration_sec"]),
+        f"{run['result']['succeeded_per_sec']:.2f}",
+        *(f"{percentiles[name]['value']:.3f}" if name in percentiles else "-" for name in _SHOWN_PERCENTILES),
+        ", ".join(_marks(document, run)),
+    ]
+
+
+def load_words(run: Mapping[str, Any]) -> str:
+    """Return a run's load in a few words."""
+    load = run["load"]
+    words = f"{load['connections']} {'clients' if load.get('schedule') == 'clock' else 'connections'}"
+    if "target_rps" in load:
+        words = f"{load['target_rps']:g}/s, {words}"
+    name = load.get("payload", {}).get("class")
+    return words if name is None else f"{words}, {name}"
+
+
+def _marks(document: Document, run: Mapping[str, Any]) -> list[str]:
+    marks = ["says nothing" if not run["usable"] else "holds" if run["feasible"] else "does not hold"]
+    for choice in document["choices"]:
+        if run["number"] == choice["best"]:
+            marks.append("answer" if "search" in document else "best")
+        if choice["knee"] is not None and run["number"] == choice["knee"]["run"]:
+            marks.append("knee")
+    return marks
+
+
+def _answer(search: Mapping[str, Any]) -> list[str]:
+    answer = search["answer"]
+    if answer is None:
+        return [f"no answer: {search['reason']}"]
+    low, high = ("not known" if bound is None else f"{bound:.6g}" for bound in answer["interval"])
+    state = "confirmed" if answer["confirmed"] else "NOT confirmed"
+    return [
+        f"largest {search['axis']} that holds: {answer['value']:g} ({state} by run {answer['run']}); 95 % interval "
+        f"{low} to {high}",
+        f"stopped: {search['reason']}",
+    ]
+
+
+def _choice(document: Document, choice: Mapping[str, Any]) -> list[str]:
+    of_class = f" of {choice['payload_class']}" if "payload_class" in choice else ""
+    lines = []
+    if "sweep" in document:
+        best = next((run for run in document["runs"] if run["number"] == choice["best"]), None)
+        said = "no run keeps every demand" if best is None else f"run {best['number']}, {load_words(best)}"
+        lines.append(f"best{of_class} by {choice['objective']}: {said}")
+    knee = choice["knee"]
+    if knee is not None:
+        lines.append(
+            f"knee{of_class}: run {knee['run']}, {knee['requests_per_sec']:.2f} good answers/s at a p99 of "
+            f"{knee['latency_ms_99']:.3f} ms"
+        )
+    lines.append(f"Pareto front{of_class}: runs {', '.join(map(str, choice['pareto_front'])) or 'none'}")
+    return lines

@@ -1,0 +1,94 @@
+"""The best run, the Pareto front and the knee."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+import pytest
+from aml_tool_core.profiling.choices import best_of, choices, front, knee, nearest_miss
+from aml_tool_core.profiling.runs import Run
+
+from tests.unit.aml_tool_core_profiling.made_runs import POINT, result_of, run_of
+
+# Rate and p99 of a queue: flat, a bend at 700, steep.
+CURVE = [(100, 10), (200, 10.5), (400, 12), (600, 16), (700, 20), (760, 60), (790, 200)]
+
+
+def numbers(runs: tuple[Run, ...]) -> list[int]:
+    return [run.number for run in runs]
+
+
+def curve() -> list[Run]:
+    return [run_of(number, rate, p99_ms) for number, (rate, p99_ms) in enumerate(CURVE, 1)]
+
+
+def test_the_front_is_what_no_other_beats() -> None:
+    runs = [run_of(1, 100, 10), run_of(2, 200, 30), run_of(3, 150, 40), run_of(4, 50, 12), run_of(5, 200, 30)]
+    assert numbers(front(runs)) == [1, 2], "slower and later is beaten; of equals the first stands"
+
+
+def test_failures_are_a_dimension_of_the_front() -> None:
+    clean, quick = run_of(1, 100, 20), run_of(2, 150, 10, result=result_of(151, 10, failed=10))
+    assert numbers(front([clean, quick])) == [1, 2]
+    assert numbers(front([clean, run_of(2, 150, 10)])) == [2]
+
+
+def test_a_run_that_says_nothing_is_on_no_front() -> None:
+    starved = run_of(1, 200, 5, result=result_of(200, 5, cpu_percent=99))
+    assert not starved.standing.usable
+    assert numbers(front([starved, run_of(2, 100, 20)])) == [2]
+    assert best_of([starved], "succeeded_per_sec") is None
+
+
+def test_the_knee_is_where_the_curve_bends() -> None:
+    found = knee(curve())
+    assert found is not None
+    assert found.run.number == 5
+    assert found.depth == pytest.approx((700 - 100) / 690 - (20 - 10) / 190, abs=1e-3)
+
+
+@pytest.mark.parametrize(
+    "points", [[(100, 10), (200, 20)], [(100, 10), (200, 20), (300, 30), (400, 40)], [(100, 10), (200, 40), (300, 45)]]
+)
+def test_there_is_no_knee_on_two_points_a_line_or_a_curve_that_flattens(points: list[tuple[float, float]]) -> None:
+    assert knee([run_of(number, *point) for number, point in enumerate(points, 1)]) is None
+
+
+def test_an_overloaded_run_that_answers_less_does_not_bend_the_curve() -> None:
+    found = knee([*curve(), run_of(8, 650, 9000)])
+    assert found is not None and found.run.number == 5
+
+
+@pytest.mark.parametrize(
+    ("objective", "best"),
+    [("succeeded_per_sec", 5), ("requests_per_sec", 5), ("latency_ms_99", 1), ("latency_ms_50", 1)],
+)
+def test_the_best_keeps_every_demand(objective: str, best: int) -> None:
+    runs = [run_of(n, rate, p99, demands={"latency_ms_99": 25}) for n, (rate, p99) in enumerate(CURVE, 1)]
+    found = best_of(runs, objective)
+    assert found is not None and found.number == best
+
+
+def test_cost_is_to_be_low_and_what_is_not_known_is_not_best() -> None:
+    runs = [run_of(1, 100, 10), run_of(2, 200, 20, cost=3.0), run_of(3, 300, 30, cost=2.0)]
+    found = best_of(runs, "core_hour_per_million_requests")
+    assert found is not None and found.number == 3
+    assert best_of(runs[:1], "core_hour_per_million_requests") is None
+
+
+def test_the_nearest_miss_is_the_least_above_its_limit() -> None:
+    runs = [run_of(n, rate, p99, demands={"latency_ms_99": 5}) for n, (rate, p99) in enumerate(CURVE, 1)]
+    assert best_of(runs, "succeeded_per_sec") is None
+    found = nearest_miss(list(reversed(runs)))
+    assert found is not None and found.number == 1
+
+
+def test_classes_are_not_held_against_each_other() -> None:
+    small, large = replace(POINT, payload_class="small"), replace(POINT, payload_class="large")
+    runs = [run_of(1, 100, 10, point=small), run_of(2, 100, 90, point=large)]
+    found = choices(runs, "succeeded_per_sec")
+    assert [one.payload_class for one in found] == ["small", "large"]
+    assert [numbers(one.front) for one in found] == [[1], [2]]
+    assert [one.best.number for one in found if one.best] == [1, 2]
+    assert found[0].better == "higher"
+    assert choices(runs, "latency_ms_99")[0].better == "lower"

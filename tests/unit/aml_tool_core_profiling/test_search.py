@@ -1,0 +1,217 @@
+"""The search, held against simulated targets of known capacity whose measurements are noisy."""
+
+from __future__ import annotations
+
+import math
+import random
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+
+import pytest
+from aml_tool_core.profiling.search import Finding, Probe, Question, Reading, Stop, search
+
+from tests.bench.search.queues import (
+    Queue,
+    closed_tail,
+    even_tail,
+    largest_closed_number,
+    largest_even_rate,
+    percentile_sec,
+)
+
+QUEUE = Queue(8, 200.0)
+LIMIT_SEC = 0.04
+TRUTH = largest_even_rate(QUEUE, 99, LIMIT_SEC)
+FULL_SEC, PROBE_SEC = 24, 8
+OPEN = Question(start=50.0, whole=False, max_runs=12, precision=0.04)
+
+Target = Callable[[Probe, random.Random], Reading]
+
+
+@dataclass(frozen=True)
+class Outcome:
+    finding: Finding
+    probes: tuple[Probe, ...]
+
+
+def find(question: Question, target: Target, seed: int = 1) -> Outcome:
+    draw, steps, probes = random.Random(seed), search(question), []
+    probe = next(steps)
+    while True:
+        probes.append(probe)
+        try:
+            probe = steps.send(target(probe, draw))
+        except StopIteration as end:
+            return Outcome(end.value, tuple(probes))
+
+
+def queue_under_a_clock(probe: Probe, draw: random.Random) -> Reading:
+    """D/M/8: the p99 of a run strays the more, the nearer the queue is to its capacity and the shorter the run."""
+    capacity = QUEUE.capacity_per_sec
+    load = probe.load / capacity
+    if load >= 1.02:
+        return Reading(False, ceiling=capacity * draw.gauss(1, 0.01))
+    requests = probe.load * (FULL_SEC if probe.full else PROBE_SEC)
+    spread = 2.0 / math.sqrt(requests) / max(1 - load, 0.02) ** 0.75
+    p99 = percentile_sec(lambda t_sec: even_tail(QUEUE, min(probe.load, 0.995 * capacity), t_sec), 99)
+    margin = math.log(p99 / LIMIT_SEC) + draw.gauss(0, spread)
+    return Reading(margin <= 0, margin, spread * draw.uniform(0.6, 1.4))
+
+
+@pytest.mark.parametrize("seed", range(6))
+def test_it_finds_the_largest_rate_of_a_noisy_queue(seed: int) -> None:
+    outcome = find(OPEN, queue_under_a_clock, seed)
+    finding = outcome.finding
+    assert finding.confirmed and finding.load is not None
+    assert abs(finding.load / TRUTH - 1) < 0.03
+    assert len(outcome.probes) <= 12
+    assert finding.run is not None and outcome.probes[finding.run] == Probe(finding.load, full=True)
+
+
+def test_the_interval_holds_the_truth_about_as_often_as_it_says() -> None:
+    findings = [find(OPEN, queue_under_a_clock, 100 + seed).finding for seed in range(12)]
+    inside = [
+        one for one in findings if one.interval[0] and one.interval[1] and one.interval[0] <= TRUTH <= one.interval[1]
+    ]
+    assert len(inside) >= 8
+
+
+@pytest.mark.parametrize("start", [1.0, 300.0, 1500.0, 40_000.0])
+def test_where_it_begins_matters_little(start: float) -> None:
+    outcome = find(replace(OPEN, start=start, max_runs=20), queue_under_a_clock)
+    assert outcome.finding.confirmed
+    assert outcome.finding.load is not None and abs(outcome.finding.load / TRUTH - 1) < 0.04
+
+
+def test_it_steps_up_by_no_more_than_four_times() -> None:
+    loads = [probe.load for probe in find(OPEN, queue_under_a_clock).probes]
+    tried = loads[0]
+    for load in loads[1:]:
+        assert load <= 4 * tried * 1.001
+        tried = max(tried, load)
+
+
+@pytest.mark.parametrize("seed", range(3))
+@pytest.mark.parametrize("start", [1.0, 30.0])
+def test_it_finds_the_largest_number_of_connections(seed: int, start: float) -> None:
+    queue, limit_sec = Queue(2, 200.0), 0.042
+
+    def target(probe: Probe, draw: random.Random) -> Reading:
+        p99 = percentile_sec(lambda t_sec: closed_tail(queue, int(probe.load), t_sec), 99)
+        spread = 2.2 / math.sqrt(400 * (FULL_SEC if probe.full else PROBE_SEC))
+        margin = math.log(p99 / limit_sec) + draw.gauss(0, spread)
+        return Reading(margin <= 0, margin, spread)
+
+    outcome = find(Question(start=start, whole=True, max_runs=12, precision=0.04), target, seed)
+    assert outcome.finding.confirmed and outcome.finding.load is not None
+    assert abs(outcome.finding.load - largest_closed_number(queue, 99, limit_sec)) <= 1
+    assert all(probe.load == int(probe.load) >= 1 for probe in outcome.probes)
+    assert len(outcome.probes) <= 12
+
+
+def wall(height: float) -> Target:
+    """Holds up to a load and fails beyond, without saying by how much: errors, say."""
+    return lambda probe, _: Reading(probe.load <= height)
+
+
+@pytest.mark.parametrize("height", [7.0, 333.0, 5000.0])
+def test_a_wall_that_gives_no_margins_is_bisected(height: float) -> None:
+    outcome = find(replace(OPEN, max_runs=24), wall(height))
+    assert outcome.finding.confirmed and outcome.finding.stop is Stop.NARROW
+    assert outcome.finding.load is not None and 0.95 * height <= outcome.finding.load <= height
+
+
+def test_the_smallest_load_that_is_allowed_does_not_hold() -> None:
+    question = replace(OPEN, start=30.0, lowest=10.0, highest=90.0)
+    outcome = find(question, wall(5.0))
+    assert outcome.finding.stop is Stop.INFEASIBLE
+    assert outcome.finding.load is None and not outcome.finding.confirmed
+    assert min(probe.load for probe in outcome.probes) == 10.0
+    assert "not even 10 holds" in outcome.finding.reason
+    assert outcome.finding.interval[0] is None
+
+
+def test_one_connection_is_too_many() -> None:
+    outcome = find(Question(start=8.0, whole=True, max_runs=12, precision=0.04), wall(0.5))
+    assert outcome.finding.stop is Stop.INFEASIBLE
+    assert outcome.finding.load is None
+
+
+def test_the_largest_load_that_is_allowed_holds() -> None:
+    question = replace(OPEN, start=30.0, lowest=10.0, highest=90.0)
+    outcome = find(question, wall(1000.0))
+    assert outcome.finding.stop is Stop.BOUND
+    assert outcome.finding.load == 90.0 and outcome.finding.confirmed
+    assert max(probe.load for probe in outcome.probes) == 90.0
+    assert outcome.finding.interval[1] is None, "nothing was measured beyond"
+
+
+def test_a_small_budget_is_kept_and_told() -> None:
+    for budget in (2, 3, 5):
+        outcome = find(replace(OPEN, max_runs=budget), queue_under_a_clock)
+        assert len(outcome.probes) <= budget
+        assert outcome.probes[-1].full, "the last one can still confirm"
+        if outcome.finding.load is not None and outcome.finding.confirmed:
+            assert outcome.finding.load <= TRUTH * 1.03
+        assert outcome.finding.stop is Stop.BUDGET
+        assert f"{budget} runs" in outcome.finding.reason
+
+
+def test_a_borderline_point_is_measured_again() -> None:
+    outcome = find(OPEN, queue_under_a_clock, seed=3)
+    near = [probe.load for probe in outcome.probes if abs(probe.load / TRUTH - 1) < 0.05]
+    assert len(near) >= 3
+    assert max(near) / min(near) < 1.1 and sorted(near) != near != sorted(near, reverse=True)
+
+
+def test_a_run_that_says_nothing_is_made_again() -> None:
+    spoiled = {2}
+
+    def target(probe: Probe, draw: random.Random) -> Reading:
+        count[0] += 1
+        return Reading(None) if count[0] in spoiled else wall(333.0)(probe, draw)
+
+    count = [0]
+    outcome = find(replace(OPEN, max_runs=24), target)
+    assert outcome.probes[1] == outcome.probes[2]
+    assert outcome.finding.confirmed and outcome.finding.load is not None
+    assert 0.95 * 333 <= outcome.finding.load <= 333
+
+
+def test_a_load_generator_at_its_end_bounds_the_search() -> None:
+    outcome = find(replace(OPEN, max_runs=24), lambda probe, _: Reading(None) if probe.load > 2000 else Reading(True))
+    assert outcome.finding.stop is Stop.GENERATOR
+    assert outcome.finding.confirmed and outcome.finding.load is not None
+    assert 1000 <= outcome.finding.load <= 2000
+    assert "load generator" in outcome.finding.reason
+
+
+def test_nothing_can_be_said_at_all() -> None:
+    outcome = find(replace(OPEN, max_runs=5), lambda probe, _: Reading(None))
+    assert outcome.finding.load is None and not outcome.finding.confirmed
+    assert outcome.finding.interval == (None, None)
+    assert len(outcome.probes) <= 5
+
+
+def test_what_was_found_is_a_matter_of_the_readings_alone() -> None:
+    """A resumed search replays its readings; it must ask for the same loads."""
+    assert find(OPEN, queue_under_a_clock, 7) == find(OPEN, queue_under_a_clock, 7)
+
+
+def test_one_outlier_does_not_decide() -> None:
+    """A hiccup of the machine in one run: twice the p99, and the search neither believes it nor is stuck."""
+    strays = 0
+    for seed in range(5):
+        count = [0]
+
+        def target(probe: Probe, draw: random.Random, count: list[int] = count) -> Reading:
+            count[0] += 1
+            seen = queue_under_a_clock(probe, draw)
+            if count[0] == 6 and seen.margin is not None:
+                margin = seen.margin + math.log(2)
+                return Reading(margin <= 0, margin, seen.noise)
+            return seen
+
+        finding = find(replace(OPEN, max_runs=14), target, seed).finding
+        strays += finding.load is None or abs(finding.load / TRUTH - 1) > 0.04
+    assert strays <= 1

@@ -1,0 +1,124 @@
+"""What a run says of its target, and what a search learns from it."""
+
+from __future__ import annotations
+
+import math
+import random
+from dataclasses import replace
+
+import pytest
+from aml_tool_core.profiling import Result, Second
+from aml_tool_core.profiling import sla as slas
+from aml_tool_core.profiling.deployment import Usage
+from aml_tool_core.profiling.search import Reading
+from aml_tool_core.profiling.standing import Standing, reading, stand, stray
+
+from tests.unit.aml_tool_core_profiling.made_runs import POINT, load_of, result_of
+
+LOAD = load_of()
+SLOW = {"latency_ms_99": 10.0}
+FINE = {"latency_ms_99": 40.0}
+
+
+def judged(result: Result, demands: dict[str, float], objective: str = "succeeded_per_sec") -> tuple[Standing, Reading]:
+    criteria = slas.judge(demands, result, Usage(None, ()))
+    standing = stand(LOAD, result, criteria, objective)
+    return standing, reading(LOAD, result, criteria, standing)
+
+
+def test_a_run_that_keeps_its_limits_holds_with_its_margin() -> None:
+    standing, seen = judged(result_of(), FINE)
+    assert standing.feasible
+    assert seen.holds is True
+    assert seen.margin == pytest.approx(math.log(20 / 40), abs=0.002)
+    assert seen.noise >= 0.02
+    assert seen.ceiling is None
+
+
+def test_a_latency_above_its_limit_does_not_hold_and_says_by_how_much() -> None:
+    standing, seen = judged(result_of(), SLOW)
+    assert standing.usable and not standing.feasible
+    assert "latency_ms_99" in standing.misses[0]
+    assert seen.holds is False and seen.margin == pytest.approx(math.log(2), abs=0.002)
+
+
+def test_the_worst_of_several_limits_is_the_margin() -> None:
+    _, seen = judged(result_of(), {"latency_ms_50": 11.0, "latency_ms_99": 100.0})
+    assert seen.margin == pytest.approx(math.log(10 / 11), abs=0.002)
+
+
+def test_a_starved_generator_says_nothing() -> None:
+    standing, seen = judged(result_of(cpu_percent=97), FINE)
+    assert not standing.usable and not standing.feasible
+    assert seen == Reading(None)
+
+
+def test_a_rate_that_was_not_reached_does_not_hold_and_bounds_what_can() -> None:
+    standing, seen = judged(result_of(70, 500, seconds_rate=68.0), SLOW)
+    assert standing.usable
+    assert any("70.00 requests/s were reached" in miss for miss in standing.misses)
+    assert seen.holds is False
+    assert seen.ceiling == pytest.approx(68)
+
+
+def test_failures_are_a_miss_that_gives_no_margin() -> None:
+    standing, seen = judged(result_of(failed=50), FINE)
+    assert any("failed" in miss for miss in standing.misses)
+    assert seen.holds is False and seen.margin is None
+
+
+def test_refusals_are_a_miss_where_good_answers_count() -> None:
+    refusing = result_of(refused=50)
+    standing, seen = judged(refusing, FINE)
+    assert any("refused with 429" in miss for miss in standing.misses)
+    assert seen.holds is False
+    assert judged(refusing, FINE, "requests_per_sec")[0].feasible
+
+
+def test_the_generators_own_delay_is_not_the_targets_fault() -> None:
+    late = result_of(own_delay_ms=5.0)
+    assert judged(late, SLOW)[1] == Reading(None)
+    assert judged(late, FINE)[1].holds is True, "what holds all the same holds"
+    assert judged(late, {"latency_ms_99": 10.0, "error_percent": 0.1})[1] == Reading(None)
+
+
+def test_a_demanded_rate_is_no_limit_of_the_load() -> None:
+    """A search must not take "too slow a rate" for "too high a load"."""
+    standing, seen = judged(result_of(), {**FINE, "succeeded_per_sec": 5000})
+    assert not standing.feasible
+    assert seen.holds is True
+
+
+def test_the_noise_is_that_of_the_seconds_where_they_stray_more_than_independent_requests() -> None:
+    steady = result_of(rate=1000)
+    stray = replace(
+        steady,
+        timeline=tuple(Second(t, 1000.0, 0, 10_000, 20_000 if t % 2 else 5_000) for t in range(10)),
+    )
+    assert judged(stray, FINE)[1].noise > 3 * judged(steady, FINE)[1].noise
+
+
+def test_neighbours_that_resemble_each_other_count_for_fewer() -> None:
+    draw = random.Random(1)
+    independent = [draw.gauss(0, 1) for _ in range(400)]
+    likened = [0.0]
+    for one in independent[1:]:
+        likened.append(0.6 * likened[-1] + 0.8 * one)
+    assert stray(likened) == pytest.approx(2 * stray(independent), rel=0.25)
+    assert stray([1.0] * 5) == 0
+
+
+def test_a_closed_loop_has_no_ceiling() -> None:
+    load = load_of(replace(POINT, target_rps=None))
+    result = result_of(is_open=False)
+    criteria = slas.judge(SLOW, result, Usage(None, ()))
+    standing = stand(load, result, criteria, "succeeded_per_sec")
+    assert reading(load, result, criteria, standing).ceiling is None
+    assert not standing.feasible
+
+
+def test_nothing_answered_is_a_target_that_does_not_hold() -> None:
+    result = replace(result_of(rate=0), sent=100, errors=replace(result_of().errors, connect=100))
+    standing, seen = judged(result, FINE)
+    assert standing.usable and any("no request succeeded" in miss for miss in standing.misses)
+    assert seen.holds is False and seen.margin is None
