@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import json
-import os
 import signal
 import subprocess
 import sys
@@ -210,23 +209,49 @@ def _cpu_sec(cell: Cell) -> float:
     return usage.cpu_sec
 
 
+# Says what the kernel counts of it, before and after; each time it waits for a line.
+ACCOUNT = """
+import os, resource, sys, time
+def used():
+    both = (resource.getrusage(who) for who in (resource.RUSAGE_SELF, resource.RUSAGE_CHILDREN))
+    return sum(one.ru_utime + one.ru_stime for one in both)
+def burn(seconds):
+    end = time.process_time() + seconds
+    while time.process_time() < end:
+        pass
+print(used(), flush=True)
+sys.stdin.readline()
+child = os.fork()
+burn(0.7)
+if child == 0:
+    os._exit(0)
+os.waitpid(child, 0)
+print(used(), flush=True)
+sys.stdin.readline()
+"""
+
+
 def test_reported_cpu_is_the_kernels(groups: Confinement, tmp_path: Path) -> None:
-    """What the sampler records, against what wait4(2) says of the same processes."""
+    """What the sampler records, against what getrusage(2) says of the same processes over the same time."""
     cell = groups.admit("one", size_of("Local_2vCPU_256MiB"), 1)
     metrics = MetricStore(tmp_path / "metrics.jsonl")
     entry = Watched("/d", "one", 1, cell.grant.vcpus, cell.grant.memory_bytes, cell.usage)
     sampler = Sampler(metrics, lambda: [entry], tmp_path)
-    sampler.sample()
-    began = time.monotonic()
-    process = start(cell, BURN, "1.0")
-    _, status, kernel = os.wait4(process.pid, 0)
-    process.returncode = status
-    sampler.sample()
-    took = time.monotonic() - began
+    command = cell.command([sys.executable, "-S", "-c", ACCOUNT])
+    with subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True) as process:
+        assert process.stdin is not None and process.stdout is not None
+        before_sec = float(process.stdout.readline())
+        sampler.sample()
+        began = time.monotonic()
+        process.stdin.write("\n")
+        process.stdin.flush()
+        used_sec = float(process.stdout.readline()) - before_sec
+        sampler.sample()
+        took_sec = time.monotonic() - began
+        process.stdin.write("\n")
     (recorded,) = _gauges(metrics, "CpuUtilizationPercentage")
     assert recorded.count == 1
-    expected = 100 * (kernel.ru_utime + kernel.ru_stime) / took / cell.grant.vcpus
-    assert recorded.total == pytest.approx(expected, rel=0.05)
+    assert recorded.total == pytest.approx(100 * used_sec / took_sec / cell.grant.vcpus, rel=0.05)
     (capacity,) = _gauges(metrics, "CpuCapacityMillicores")
     assert capacity.maximum == 1000 * cell.grant.vcpus
     asyncio.run(cell.close())
