@@ -14,7 +14,9 @@ CORE = "aml-tool-core"
 
 def main() -> int:
     """Print the tools of this image, their versions and their command lines."""
-    tools = sorted(filter(_is_tool, distributions()), key=lambda tool: tool.name)
+    # An image's own tool comes first, before those that it runs.
+    own = os.environ.get("IMAGE_TOOL")
+    tools = sorted(filter(_is_tool, distributions()), key=lambda tool: (tool.name != own, tool.name))
     for tool in tools:
         module = tool.name.replace("-", "_")
         print(f"{tool.name} {tool.version}: {tool.metadata['Summary']}\n")
