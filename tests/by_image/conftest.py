@@ -7,6 +7,7 @@ import json
 import os
 import re
 import shutil
+import signal
 import subprocess
 import sys
 import tempfile
@@ -24,6 +25,7 @@ DOCKER = str(REPOSITORY / "images" / "docker")
 DIGITS = REPOSITORY / "job-templates" / "digits"
 SCORING_SERVER = REPOSITORY / "tests" / "contract" / "profilers" / "scoring_server.py"
 ENGINE_LIMIT_SEC = 120
+PLANE_LIMIT_SEC = 600
 # As docker-library does: a test that asks for `tool` runs for every image.
 TOOLS = sorted(path.parent.name for path in (REPOSITORY / "images").glob("aml_*/Dockerfile"))
 
@@ -261,9 +263,10 @@ def profile(container: TrackedContainer, server: Server, work: Path) -> Profile:
 
 @dataclass(frozen=True)
 class Plane:
-    """A local control plane and the variables that point the tools at it."""
+    """A local control plane of the tests' own, which they may also kill."""
 
-    variables: Mapping[str, str]
+    home: Path
+    variables: dict[str, str] = field(default_factory=dict)  # that point the SDKs and the tools at it
 
     @property
     def for_containers(self) -> dict[str, Any]:
@@ -275,31 +278,41 @@ class Plane:
             "mounts": {bundle: "/plane/ca.pem"},
         }
 
-
-@pytest.fixture(scope="session")
-def plane() -> Iterator[Plane]:
-    """A real control plane for the session, in a temporary home."""
-    home = Path(tempfile.mkdtemp(prefix="azureml_local-"))
-
-    def azureml_local(command: str) -> str:
-        words = [sys.executable, "-m", "azureml_local", command, "--home", str(home)]
-        done = subprocess.run(words, capture_output=True, text=True, timeout=600, check=False)
-        assert done.returncode == 0, f"azureml-local {command}: {done.stderr}"
+    def command(self, *arguments: str) -> str:
+        """Run `azureml-local ARGUMENTS`."""
+        words = [sys.executable, "-m", "azureml_local", *arguments, "--home", str(self.home)]
+        done = subprocess.run(words, capture_output=True, text=True, timeout=PLANE_LIMIT_SEC, check=False)
+        assert done.returncode == 0, f"azureml-local {arguments[0]}: {done.stdout}{done.stderr}"
         return done.stdout
 
+    def kill(self) -> None:
+        """Kill the supervisor as the kernel would."""
+        pid = json.loads((self.home / "run" / "supervisor.json").read_text())["identity"]["pid"]
+        os.kill(pid, signal.SIGKILL)
+
+    def containers(self) -> list[str]:
+        """Return the names of this plane's containers, running or not."""
+        home_id = json.loads((self.home / "settings.json").read_text())["home_id"]
+        return docker(
+            "ps", "--all", "--filter", f"label=azureml_local.home={home_id}", "--format", "{{.Names}}"
+        ).split()
+
+
+@pytest.fixture(scope="session")
+def plane(engine: None) -> Iterator[Plane]:
+    """A real control plane for the session, in a temporary home; environment variables alone point the SDK at it."""
+    made = Plane(Path(tempfile.mkdtemp(prefix="azureml_local-")))
+    patch = pytest.MonkeyPatch()
     try:
-        azureml_local("up")
-        variables = dict(re.findall(r"^export (\w+)='?(.*?)'?$", azureml_local("env"), re.MULTILINE))
-        patch = pytest.MonkeyPatch()
-        try:
-            for name, value in variables.items():
-                patch.setenv(name, value)
-            yield Plane(variables)
-        finally:
-            patch.undo()
+        made.command("up")
+        made.variables.update(re.findall(r"^export (\w+)='?(.*?)'?$", made.command("env"), re.MULTILINE))
+        for name, value in made.variables.items():
+            patch.setenv(name, value)
+        yield made
     finally:
-        azureml_local("down")
-        shutil.rmtree(home)
+        patch.undo()
+        made.command("down")
+        shutil.rmtree(made.home)
 
 
 @pytest.fixture(scope="session")

@@ -3,88 +3,35 @@
 from __future__ import annotations
 
 import contextlib
-import json
 import os
-import shutil
-import signal
-import subprocess
-import sys
 import tempfile
 import time
 from collections.abc import Callable, Iterator, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import pytest
+
+if TYPE_CHECKING:
+    from tests.by_image.conftest import Plane
 
 REPOSITORY = Path(__file__).resolve().parents[3]
 DOCKER = str(REPOSITORY / "images" / "docker")
 ROOT_IMAGE = os.environ.get("ROOT_IMAGE", "debian:bookworm-slim")
-COMMAND_LIMIT_SEC = 600
 STATUS_LIMIT_SEC = 60
 COMPUTE = "one-node"
 
 
-@dataclass(frozen=True)
-class Control:
-    """A control plane of the tests' own, which they may also kill."""
-
-    home: Path
-    variables: dict[str, str] = field(default_factory=dict)
-
-    def command(self, *arguments: str) -> str:
-        """Run `azureml-local ARGUMENTS`."""
-        words = [sys.executable, "-m", "azureml_local", *arguments, "--home", str(self.home)]
-        done = subprocess.run(words, capture_output=True, text=True, timeout=COMMAND_LIMIT_SEC, check=False)
-        assert done.returncode == 0, f"azureml-local {arguments[0]}: {done.stdout}{done.stderr}"
-        return done.stdout
-
-    def kill(self) -> None:
-        """Kill the supervisor as the kernel would."""
-        pid = json.loads((self.home / "run" / "supervisor.json").read_text())["identity"]["pid"]
-        os.kill(pid, signal.SIGKILL)
-
-    def containers(self) -> list[str]:
-        """Return the names of this plane's containers, running or not."""
-        home_id = json.loads((self.home / "settings.json").read_text())["home_id"]
-        words = [DOCKER, "ps", "--all", "--filter", f"label=azureml_local.home={home_id}", "--format", "{{.Names}}"]
-        return subprocess.run(words, capture_output=True, text=True, check=True).stdout.split()
-
-
 @pytest.fixture(scope="session")
-def control(engine: None) -> Iterator[Control]:
-    """A control plane in a temporary home; the SDK is pointed at it by environment variables alone."""
-    home = Path(tempfile.mkdtemp(prefix="azureml_local-"))
-    made = Control(home)
-    patch = pytest.MonkeyPatch()
-    try:
-        made.command("up")
-        for line in made.command("env").splitlines():
-            name, _, value = line.removeprefix("export ").partition("=")
-            made.variables[name] = value.strip("'")
-            patch.setenv(name, made.variables[name])
-        yield made
-    finally:
-        patch.undo()
-        with contextlib.suppress(FileNotFoundError):
-            made.command("down")
-        shutil.rmtree(home)
-
-
-@pytest.fixture(scope="session")
-def client(control: Control) -> Any:
-    """The unmodified SDK's client, and two computes: of one node and of two."""
-    from azure.ai.ml import MLClient
+def client(client: Any) -> Any:
+    """The SDK's client of a plane with two computes: of one node and of two."""
     from azure.ai.ml.entities import AmlCompute
-    from azure.identity import ManagedIdentityCredential
 
-    names = ("AZUREML_ARM_SUBSCRIPTION", "AZUREML_ARM_RESOURCEGROUP", "AZUREML_ARM_WORKSPACE_NAME")
-    made = MLClient(ManagedIdentityCredential(), *(control.variables[name] for name in names))
     for name, nodes in ((COMPUTE, 1), ("two-nodes", 2)):
         compute = AmlCompute(name=name, size="Standard_F4s_v2", max_instances=nodes)
-        made.compute.begin_create_or_update(compute).result()
-    return made
+        client.compute.begin_create_or_update(compute).result()
+    return client
 
 
 @dataclass(frozen=True)
@@ -158,11 +105,11 @@ class Submitter:
 
 
 @pytest.fixture
-def jobs(client: Any, control: Control, tmp_path: Path) -> Iterator[Submitter]:
+def jobs(client: Any, plane: Plane, tmp_path: Path) -> Iterator[Submitter]:
     """Submit jobs; none of their containers may be left."""
     made = Submitter(client, tmp_path)
     yield made
-    left = control.containers()
+    left = plane.containers()
     # What a failed test leaves would keep the next ones waiting.
     for job in client.jobs.list():
         if made.status(job) not in ("Completed", "Failed", "Canceled"):

@@ -17,7 +17,7 @@ import pytest
 from aml_tool_core import documents
 
 if TYPE_CHECKING:
-    from tests.by_image.jobs.conftest import Control
+    from tests.by_image.conftest import Plane
 
 TEMPLATES = Path(__file__).resolve().parents[3] / "job-templates"
 PLACEHOLDER = re.compile(r"\$[A-Z][A-Z0-9_]*")
@@ -135,11 +135,11 @@ def test_the_four_steps(walk: Walk) -> None:
         walk.client.online_endpoints.get("walk-endpoint")
 
 
-def test_the_pipeline_for_a_pair(walk: Walk, control: Control, tmp_path: Path) -> None:
+def test_the_pipeline_for_a_pair(walk: Walk, plane: Plane, tmp_path: Path) -> None:
     """By the CI examples' own script: the pipeline job for one SKU and concurrency."""
     words = [sys.executable, str(TEMPLATES / "ci" / "run_pair.py"), "Standard_F4s_v2:2"]
     words += ["--model", str(walk.folder / "digits" / "model"), "--download", str(tmp_path / "made")]
-    variables = {**os.environ, **control.variables, **IMAGES, "PIPELINE_COMPUTE_NAME": "two-nodes"}
+    variables = {**os.environ, **plane.variables, **IMAGES, "PIPELINE_COMPUTE_NAME": "two-nodes"}
     done = subprocess.run(words, env=variables, capture_output=True, text=True, timeout=PAIR_LIMIT_SEC, check=False)
     assert done.returncode == 0, done.stdout + done.stderr
     made = tmp_path / "made" / "named-outputs"

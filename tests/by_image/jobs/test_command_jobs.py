@@ -15,7 +15,8 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 if TYPE_CHECKING:
-    from tests.by_image.jobs.conftest import Control, Submitter
+    from tests.by_image.conftest import Plane
+    from tests.by_image.jobs.conftest import Submitter
 
 JOB = """\
 $schema: https://azuremlschemas.azureedge.net/latest/commandJob.schema.json
@@ -137,7 +138,7 @@ print(json.load(urllib.request.urlopen(request, context=context))["properties"][
 """
 
 
-def test_variables_and_identity(jobs: Submitter, control: Control, tmp_path: Path) -> None:
+def test_variables_and_identity(jobs: Submitter, plane: Plane, tmp_path: Path) -> None:
     (tmp_path / "src").mkdir()
     (tmp_path / "src" / "ask.py").write_text(ASK)
     job = jobs.run(
@@ -151,13 +152,13 @@ def test_variables_and_identity(jobs: Submitter, control: Control, tmp_path: Pat
     assert first == "Running", "the job's own status, which its identity may ask for"
     found = dict(line.split("=", 1) for line in rest if "=" in line)
     for name in ("ARM_CLOUD_METADATA_URL", "AZUREML_CURRENT_CLOUD", "MSI_ENDPOINT", "MSI_SECRET"):
-        assert found[name] == control.variables[name]
+        assert found[name] == plane.variables[name]
     assert found["AZUREML_RUN_ID"] == job.name
-    assert found["AZUREML_ARM_WORKSPACE_NAME"] == control.variables["AZUREML_ARM_WORKSPACE_NAME"]
+    assert found["AZUREML_ARM_WORKSPACE_NAME"] == plane.variables["AZUREML_ARM_WORKSPACE_NAME"]
     assert (found["OWN"], found["PATH"]) == ("a 'quoted' value", "/opt/venv/bin:/usr/bin:/bin")
 
 
-def test_no_secret_shows_in_ps(jobs: Submitter, control: Control) -> None:
+def test_no_secret_shows_in_ps(jobs: Submitter, plane: Plane) -> None:
     import psutil
 
     seen: list[str] = []
@@ -177,7 +178,7 @@ def test_no_secret_shows_in_ps(jobs: Submitter, control: Control) -> None:
         stop.set()
         watcher.join()
     assert any("docker" in line and " create " in f" {line} " for line in seen), "the call that was to be seen"
-    assert not [line for line in seen if control.variables["MSI_SECRET"] in line]
+    assert not [line for line in seen if plane.variables["MSI_SECRET"] in line]
 
 
 def test_the_log_is_streamed_while_the_job_runs(jobs: Submitter) -> None:
@@ -240,13 +241,13 @@ def test_an_input_that_is_not_there(jobs: Submitter) -> None:
     assert "input x: azureml-blobstore/absent: there is nothing there" in jobs.reason(job)
 
 
-def test_cancel_stops_the_container(jobs: Submitter, control: Control) -> None:
+def test_cancel_stops_the_container(jobs: Submitter, plane: Plane) -> None:
     job = jobs.submit("trap 'echo asked to stop; exit 1' TERM; echo begun >outputs/begun; sleep 300 & wait")
     jobs.wait(job, "Running")
-    assert len(control.containers()) == 1
+    assert len(plane.containers()) == 1
     jobs.client.jobs.begin_cancel(job.name).result()
     assert jobs.status(job) == "Canceled"
-    assert control.containers() == []
+    assert plane.containers() == []
     files = jobs.files(job)
     assert files["artifacts/outputs/begun"] == "begun\n", "what a canceled job has written is kept"
     assert files["artifacts/user_logs/std_log.txt"] == "asked to stop\n"

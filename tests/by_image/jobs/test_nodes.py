@@ -13,7 +13,8 @@ from aml_report.merge import merge
 from aml_report.reading import read_reports
 
 if TYPE_CHECKING:
-    from tests.by_image.jobs.conftest import Control, Submitter
+    from tests.by_image.conftest import Plane
+    from tests.by_image.jobs.conftest import Submitter
 
 SERVER = Path(__file__).parents[2] / "contract" / "profilers" / "scoring_server.py"
 PYTORCH = {"type": "pytorch", "process_count_per_instance": 1}
@@ -39,7 +40,7 @@ def test_each_node_knows_its_place_and_has_a_log_and_a_working_folder(jobs: Subm
     assert files["artifacts/outputs/same.txt"] == "0\n", "of two files of one name, node 0's"
 
 
-def test_a_node_that_fails_ends_the_job(jobs: Submitter, control: Control) -> None:
+def test_a_node_that_fails_ends_the_job(jobs: Submitter, plane: Plane) -> None:
     job = jobs.run(
         "if [ $RANK = 1 ]; then echo no luck; exit 5; fi; exec sleep 300",
         compute="two-nodes",
@@ -49,26 +50,26 @@ def test_a_node_that_fails_ends_the_job(jobs: Submitter, control: Control) -> No
     assert job.status == "Failed"
     said = jobs.reason(job)
     assert "status code 5 on node 1; see user_logs/std_log_process_1.txt. Its last line: no luck" in said
-    assert control.containers() == []
+    assert plane.containers() == []
 
 
-def test_both_containers_of_a_job_go_when_it_is_canceled(jobs: Submitter, control: Control) -> None:
+def test_both_containers_of_a_job_go_when_it_is_canceled(jobs: Submitter, plane: Plane) -> None:
     job = jobs.submit("exec sleep 300", compute="two-nodes", instance_count=2, distribution=PYTORCH)
     jobs.wait(job, "Running")
-    assert len(control.containers()) == 2
+    assert len(plane.containers()) == 2
     other = jobs.submit("true", compute="two-nodes")
     jobs.client.jobs.begin_cancel(job.name).result()
     assert jobs.status(job) == "Canceled"
-    assert not [name for name in control.containers() if job.name in name]
+    assert not [name for name in plane.containers() if job.name in name]
     assert jobs.ended(other).status == "Completed", "both of the compute's nodes are free again"
 
 
-def test_a_job_on_two_nodes_survives_the_killing_of_the_plane(jobs: Submitter, control: Control) -> None:
+def test_a_job_on_two_nodes_survives_the_killing_of_the_plane(jobs: Submitter, plane: Plane) -> None:
     shell = "for i in 1 2 3 4 5 6; do echo $RANK tick $i; sleep 1; done"
     job = jobs.submit(shell, compute="two-nodes", instance_count=2, distribution=PYTORCH)
     jobs.wait(job, "Running")
-    control.kill()
-    control.command("up")
+    plane.kill()
+    plane.command("up")
     assert jobs.ended(job).status == "Completed"
     files = jobs.files(job)
     for node in range(2):
