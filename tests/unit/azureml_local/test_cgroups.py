@@ -130,8 +130,10 @@ def test_limits_and_figures_of_version_2(tmp_path: Path) -> None:
     usage = cgroups.usage_of(group)
     assert (usage.cpu_sec, usage.memory_bytes, usage.read_bytes, usage.written_bytes) == (2.5, 100_000_000, 1024, 50)
     assert cgroups.oom_kills(group) == 2
-    cgroups.make_group(parent, "one", None, 1)
+    assert (folder / "cpu.weight").read_text() == "50"
+    cgroups.make_group(parent, "one", 128.0, 1, whole_machine=True)
     assert (folder / "cpu.max").read_text() == "max 100000"
+    assert (folder / "cpu.weight").read_text() == "10000"
 
 
 def test_figures_of_version_1(tmp_path: Path) -> None:

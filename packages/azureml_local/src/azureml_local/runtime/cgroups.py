@@ -228,13 +228,23 @@ def _is_up(pid: int) -> bool:
     return b"up" in words and any(b"azureml" in word for word in words)
 
 
-def make_group(parent: Group, name: str, vcpus: float | None, memory_bytes: int) -> Group:
-    """Make an instance's group with its limits; without `vcpus` it may use all that there is."""
+def weigh(group: Group, vcpus: float) -> None:
+    """Let a group's share of busy CPUs follow its vCPUs: as much for one as for one process elsewhere."""
+    cpu = group.folders["cpu"]
+    if group.version == 2:
+        (cpu / "cpu.weight").write_text(str(min(10_000, max(1, round(100 * vcpus)))))
+    else:
+        (cpu / "cpu.shares").write_text(str(min(262_144, max(2, round(1024 * vcpus)))))
+
+
+def make_group(parent: Group, name: str, vcpus: float, memory_bytes: int, *, whole_machine: bool = False) -> Group:
+    """Make an instance's group with its limits; one that is to have the whole machine needs no quota."""
     group = parent.child(name)
     for folder in group.distinct:
         folder.mkdir(exist_ok=True)
-    quota_us = None if vcpus is None else max(SHORTEST_QUOTA_US, round(vcpus * PERIOD_US))
+    quota_us = None if whole_machine else max(SHORTEST_QUOTA_US, round(vcpus * PERIOD_US))
     cpu, memory = group.folders["cpu"], group.folders["memory"]
+    weigh(group, vcpus)
     if group.version == 2:
         (cpu / "cpu.max").write_text(f"{'max' if quota_us is None else quota_us} {PERIOD_US}")
         (memory / "memory.max").write_text(str(memory_bytes))
@@ -258,9 +268,9 @@ def make_group(parent: Group, name: str, vcpus: float | None, memory_bytes: int)
 # Removing
 
 
-def members(group: Group) -> set[int]:
-    """Return the processes in a group."""
-    return {pid for entrance in group.entrances for pid in _members(entrance)}
+def holds_us(folder: Path) -> bool:
+    """Say whether this process is in a group."""
+    return os.getpid() in _members(folder / "cgroup.procs")
 
 
 def _members(entrance: Path) -> set[int]:

@@ -140,7 +140,7 @@ class Confinement:
         if self._parent is not None:
             whole = grant.vcpus >= self.machine.vcpus
             try:
-                group = cgroups.make_group(self._parent, name, None if whole else grant.vcpus, grant.memory_bytes)
+                group = cgroups.make_group(self._parent, name, grant.vcpus, grant.memory_bytes, whole_machine=whole)
             except OSError as error:
                 message = f"{error.filename}: the instance's control group cannot be made: {error.strerror}"
                 raise DeploymentError("InternalServerError", message) from error
@@ -247,7 +247,7 @@ def confine(name: str, environ: Mapping[str, str] = os.environ) -> Confinement:
     parent: Group | None = None
     try:
         parent = cgroups.make_parent(mounts, name)
-        _try_out(parent)
+        _try_out(parent, machine.vcpus)
     except CgroupsUnavailable as refusal:
         if parent is not None:
             cgroups.remove(path for folder in parent.distinct for path in cgroups.tree_of(folder))
@@ -255,10 +255,11 @@ def confine(name: str, environ: Mapping[str, str] = os.environ) -> Confinement:
     return Confinement(machine, parent)
 
 
-def _try_out(parent: Group) -> None:
+def _try_out(parent: Group, vcpus: float) -> None:
     """Run a process in a group: being allowed to make one does not mean being allowed to enter it."""
     try:
-        group = cgroups.make_group(parent, TRIAL, None, TRIAL_BYTES)
+        cgroups.weigh(parent, vcpus)
+        group = cgroups.make_group(parent, TRIAL, vcpus, TRIAL_BYTES)
     except OSError as error:
         raise CgroupsUnavailable(cgroups.words(error)) from error
     options = [word for entrance in group.entrances for word in ("--group", str(entrance))]
@@ -289,8 +290,8 @@ def remove_stale(path: Path) -> None:
     if not path.exists():
         return
     folders = [Path(folder) for folder in json.loads(path.read_text())]
-    # Only what bears our name, whatever the file says.
-    ours = [folder for folder in folders if folder.name.startswith(GROUP_PREFIX)]
+    # Only what bears our name, whatever the file says, and not what this very process is in.
+    ours = [folder for folder in folders if folder.name.startswith(GROUP_PREFIX) and not cgroups.holds_us(folder)]
     if left := cgroups.remove(below for folder in ours for below in cgroups.tree_of(folder)):
         raise PlaneError(f"{left[0]}: the control group of an earlier run is still in use; end the processes in it")
     path.unlink()
