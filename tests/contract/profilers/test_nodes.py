@@ -141,6 +141,7 @@ def test_two_nodes_keep_one_even_schedule_and_their_sum_is_the_report(case: Case
             assert merged["result"][key][moment] == pytest.approx(report["result"][key][moment], abs=1e-5)
     assert merged["provenance"] == report["provenance"]
 
+    assert "What each node did" in (outcomes[0].folder / "outputs" / "report.html").read_text()
     first, second = report["nodes"]
     assert (first["rank"], first["clock_error_ms"], first["clock_drift_ms"]) == (0, 0, 0)
     assert (second["rank"], second["target_rps"], second["connections"]) == (1, 20, 2)

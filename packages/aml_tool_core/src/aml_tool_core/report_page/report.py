@@ -73,9 +73,34 @@ def sections(report: Document) -> list[Section]:
         time_charts.timeline(report),
         time_charts.resource_usage(report),
         _status(report),
+        *_nodes(report),
         _configuration(report),
         _provenance(report),
     ]
+
+
+def _nodes(report: Document) -> list[Section]:
+    """Return the section on the nodes that made the load together; none where one machine made it."""
+    nodes = report.get("nodes", ())
+    if not nodes:
+        return []
+    keys = {
+        "connections": ("Connections", ""),
+        "target_rps": ("Requests per second asked for", ""),
+        "sent": ("Sent", ""),
+        "completed": ("Answered", ""),
+        "succeeded": ("Good", ""),
+        "clock_error_ms": ("Clock known to", "ms"),
+        "clock_drift_ms": ("Clock drift", "ms"),
+    }
+    known = [key for key in keys if any(key in node for node in nodes)]
+    rows: list[list[Cell]] = [
+        [f"node {node['rank']}", *(figure(report, f"/nodes/{index}/{key}", keys[key][1]) or "none" for key in known)]
+        for index, node in enumerate(nodes)
+    ]
+    table = Table("What each node did", ("Node", *(keys[key][0] for key in known)), rows)
+    intro = "Several machines made this load together; the figures above are of all of them."
+    return [Section("nodes", "Nodes", intro=intro, tables=[table])]
 
 
 def _verdict(report: Document) -> Section:
