@@ -149,10 +149,12 @@ def test_unreachable_azure(folder: Path) -> None:
     settings.write_text("{}")
     result = deployer(folder, flags(), environment)
     assert result.returncode == 1
-    removed, error = result.stderr.splitlines()
-    assert removed.endswith("removed what an earlier run left: outputs/deployment_settings.json")
+    *before, error = result.stderr.splitlines()
+    assert any("the settings of an earlier run are outputs/deployment_settings.earlier." in line for line in before)
     assert says in error and "is the local control plane running?" in error
     assert not settings.exists()
+    (kept,) = settings.parent.iterdir()
+    assert kept.read_text() == "{}"
 
 
 def test_unreachable_resource_manager(folder: Path) -> None:

@@ -32,6 +32,9 @@ _INTERRUPTED_REMOVAL_SEC = 20.0  # who stops a tool, or cancels a job, does not 
 
 def run(job: Job) -> None:
     """Deploy what the flags name, or a variant of it."""
+    aside = notes.set_aside(job.outputs)
+    if aside is not None:
+        _log.info("the settings of an earlier run are %s now", aside)
     variant: dict[str, Any] = {}
     if job.values["variant"] is not None:
         listed = job.documents.get("variants_path")
@@ -68,6 +71,7 @@ def _deploy(job: Job, variant: Mapping[str, Any]) -> None:
             outputs.write_json(
                 job.outputs / settings.FILE_NAME, settings.document(workspace, deployed), settings.SCHEMA
             )
+    notes.earlier(job.outputs, wanted.endpoint_name, wanted.deployment_name).unlink(missing_ok=True)
     _log.info("deployed; settings are in %s", job.outputs / settings.FILE_NAME)
 
 
@@ -204,6 +208,5 @@ TOOL = Tool(
         Flag("--keep_failed", "leave a failed deployment standing, to look into it", Kind.SWITCH),
     ),
     run=run,
-    outputs=(settings.FILE_NAME,),
     epilog="The YAML may set any environment variable itself; then the optimized one is not used.",
 )

@@ -1,4 +1,4 @@
-"""The note of a run that is under way: what the deleter needs should it not come to its end."""
+"""What is kept of runs that did not come to their end, and of earlier ones, so that all that stands is known."""
 
 from __future__ import annotations
 
@@ -62,6 +62,29 @@ def open_note(folder: Path, workspace: Workspace, endpoint_name: str, deployment
         path, named.get("deployment_name"), named.get("endpoint_name"), aside,
     )  # fmt: skip
     return Note(path, new, False)
+
+
+def set_aside(folder: Path) -> Path | None:
+    """Move the settings of an earlier run to where no tool takes them for this run's; return where, if there are any.
+
+    Not removed: should this run fail, they alone tell of what that one deployed.
+    """
+    path = folder / settings.FILE_NAME
+    if not path.exists():
+        return None
+    try:
+        named = documents.read_json(path, settings.SCHEMA)["deployment_settings"]
+    except InputError as fault:
+        _log.warning("%s; it is an earlier run's, and kept", fault)
+        named = {}
+    aside = earlier(folder, str(named.get("endpoint_name")), str(named.get("deployment_name")))
+    path.replace(aside)
+    return aside
+
+
+def earlier(folder: Path, endpoint_name: str, deployment_name: str) -> Path:
+    """Return where the settings of an earlier run are that deployed something of these names."""
+    return folder / f"deployment_settings.earlier.{endpoint_name}.{deployment_name}.json"
 
 
 def _read(path: Path) -> dict[str, Any] | None:
