@@ -128,7 +128,7 @@ def test_calls_can_be_read_back_without_secrets(plane: Plane, api: TestClient) -
     assert "clientid=a-client" in asked["query"]
     assert right["path"].endswith("/Microsoft.MachineLearningServices/workspaces/local-ws")
     assert (right["status"], wrong["status"]) == (200, 401)
-    assert set(asked) == {"number", "at", "method", "path", "query", "status", "fault"}
+    assert set(asked) == {"number", "at", "method", "path", "query", "status", "ended", "fault"}
     api.delete(CALLS)
     assert api.get(CALLS).json() == {"value": []}
 

@@ -83,6 +83,7 @@ class Call:
     path: str
     query: str
     status: int | None = None  # None: not answered, or not yet
+    ended: bool = False
     fault: str | None = None  # the id of the fault that struck it
 
 

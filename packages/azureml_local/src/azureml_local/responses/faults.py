@@ -14,7 +14,7 @@ from starlette.routing import Route
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from azureml_local.exceptions import AzureError
-from azureml_local.models.faults import Fault, Faults, known_faults, parse_fault
+from azureml_local.models.faults import Fault, Faults, Queued, known_faults, parse_fault
 from azureml_local.responses.envelope import body_of, error_response, plane_of
 from azureml_local.responses.paths import canonical
 
@@ -44,16 +44,23 @@ class FaultyService:
             await send(message)
 
         queued = self._faults.of_request(scope["method"], path)
-        if queued is None:
-            await self._app(scope, receive, send_noted)
-            return
-        call.fault, fault = queued.id, queued.fault
+        call.fault = None if queued is None else queued.id
+        try:
+            if queued is None:
+                await self._app(scope, receive, send_noted)
+            else:
+                await self._go_wrong(queued, scope, receive, send_noted)
+        finally:
+            call.ended = True
+
+    async def _go_wrong(self, queued: Queued, scope: Scope, receive: Receive, send: Send) -> None:
+        fault = queued.fault
         arrived = await _arrived(receive)
         await queued.delay()
         if fault.status is not None:
-            await _answer(fault, fault.status)(scope, arrived, send_noted)
+            await _answer(fault, fault.status)(scope, arrived, send)
         elif fault.drop is None:
-            await self._app(scope, arrived, send_noted)
+            await self._app(scope, arrived, send)
         else:
             if fault.drop == "after":
                 await self._app(scope, arrived, _unheard)
