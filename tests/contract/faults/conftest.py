@@ -7,6 +7,7 @@ import json
 import os
 import re
 import signal
+import ssl
 import subprocess
 import sys
 import time
@@ -170,11 +171,11 @@ class Control:
             self.arm.delete(f"/azureml_local/{path}").raise_for_status()
 
     def let_go(self) -> None:
-        """Remove all faults, and wait until the calls that they held are answered: they are carried out now."""
+        """Remove all faults, and wait until the calls that they held have ended: they are carried out now."""
         self.arm.delete("/azureml_local/faults").raise_for_status()
         deadline = time.monotonic() + LIMIT_SEC
-        while any(one["status"] is None for one in self.calls() if one["fault"]):
-            assert time.monotonic() < deadline, "a call that was held is not answered"
+        while not all(one["ended"] for one in self.calls() if one["fault"]):
+            assert time.monotonic() < deadline, "a call that was held does not end"
             time.sleep(0.02)
 
     def struck(self, identity: str) -> int:
@@ -233,15 +234,21 @@ class Control:
 
 
 @pytest.fixture(scope="session")
-def session_control(plane: PlaneHandle, arm: httpx.Client) -> Control:
+def session_control(plane: PlaneHandle, arm: httpx.Client) -> Iterator[Control]:
     """The control route."""
     names = ("SUBSCRIPTION", "RESOURCEGROUP", "WORKSPACE_NAME")
     subscription, group, workspace = (plane.variables[f"AZUREML_ARM_{name}"] for name in names)
-    return Control(
-        arm,
+    path = (
         f"/subscriptions/{subscription}/resourceGroups/{group}"
-        f"/providers/Microsoft.MachineLearningServices/workspaces/{workspace}",
+        f"/providers/Microsoft.MachineLearningServices/workspaces/{workspace}"
     )
+    context = ssl.create_default_context(cafile=plane.variables["REQUESTS_CA_BUNDLE"])
+    # No connection is kept: the tests pause for about as long as the server keeps one, and would meet its end.
+    limits = httpx.Limits(max_keepalive_connections=0)
+    with httpx.Client(
+        base_url=arm.base_url, verify=context, trust_env=False, headers=arm.headers, timeout=60, limits=limits
+    ) as client:
+        yield Control(client, path)
 
 
 @pytest.fixture
