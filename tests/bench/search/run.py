@@ -76,12 +76,16 @@ class Row:
     wall_sec: float
 
 
-def search(case: Case, seed: int, probe_sec: int, full_sec: int) -> Row:
+def search(case: Case, seed: int, given: argparse.Namespace) -> Row:
     """Run a profiler's search against a server with this seed."""
     config = {
         **case.config,
-        "duration_sec": full_sec,
-        "search": {"constraints": {f"latency_ms_{PERCENT}": case.limit_ms}, "max_runs": 12, "probe_sec": probe_sec},
+        "duration_sec": given.full_sec,
+        "search": {
+            "constraints": {f"latency_ms_{PERCENT}": case.limit_ms},
+            "max_runs": 12,
+            "probe_sec": given.probe_sec,
+        },
     }
     flags = (f"--servers={case.queue.servers}", f"--service-us={1e6 / case.queue.rate_per_sec}", f"--seed={seed}")
     with tempfile.TemporaryDirectory() as name, known_server(*flags) as server:
@@ -94,7 +98,11 @@ def search(case: Case, seed: int, probe_sec: int, full_sec: int) -> Row:
         done = subprocess.run(command, cwd=folder, capture_output=True, text=True, timeout=1800, env=dict(os.environ))
         if done.returncode not in (0, 3):
             raise SystemExit(f"{' '.join(command)} failed:\n{done.stderr[-3000:]}")
-        report = json.loads((folder / "outputs" / "report.json").read_text())
+        text = (folder / "outputs" / "report.json").read_text()
+        if given.keep is not None:
+            given.keep.mkdir(parents=True, exist_ok=True)
+            (given.keep / f"{case.tool}-{seed}.json").write_text(text)
+        report = json.loads(text)
         found = report["search"]
         return Row(seed, found["answer"], len(report["runs"]), found["stopped"], time.monotonic() - began)
 
@@ -108,6 +116,7 @@ def main(argv: Sequence[str] | None = None) -> None:
     parser.add_argument("--probe-sec", type=int, default=12)
     parser.add_argument("--full-sec", type=int, default=36)
     parser.add_argument("--seed", type=int, default=1, help="of the first search")
+    parser.add_argument("--keep", metavar="FOLDER", type=Path, help="keep the reports there")
     given = parser.parse_args(argv)
     compiled()
     for case in (OPEN, CLOSED):
@@ -126,7 +135,7 @@ def _measure(case: Case, given: argparse.Namespace) -> None:
     )
     with ThreadPoolExecutor(given.parallel) as pool:
         seeds = range(given.seed, given.seed + given.searches)
-        rows = list(pool.map(lambda seed: search(case, seed, given.probe_sec, given.full_sec), seeds))
+        rows = list(pool.map(lambda seed: search(case, seed, given), seeds))
     right = within = 0
     for row in rows:
         if row.answer is None:

@@ -25,7 +25,7 @@ Serve = Callable[..., "Server"]
 Aim = Callable[["Case", "Server"], "Case"]
 
 INTERRUPTIONS = int(os.environ.get("AML_INTERRUPTIONS", "1"))
-CLASSES = 4
+CLASSES = 3
 RATE, DURATION_SEC = 50, 1
 PLANNED = RATE * DURATION_SEC
 _PATIENCE_SEC = 60.0
@@ -58,7 +58,9 @@ def interrupt(case: Case, signum: signal.Signals, draw: random.Random) -> tuple[
     finished = draw.randrange(CLASSES)
     process = case.start()
     deadline = time.monotonic() + _PATIENCE_SEC
-    while len(kept(case.folder)) < finished and process.poll() is None and time.monotonic() < deadline:
+    state = case.folder / "outputs" / "runs" / "state.json"  # from then on there is something to go on with
+    while not state.exists() or len(kept(case.folder)) < finished:
+        assert process.poll() is None and time.monotonic() < deadline
         time.sleep(0.01)
     time.sleep(draw.uniform(0, 1.2 * DURATION_SEC))
     before = len(kept(case.folder))
@@ -134,7 +136,7 @@ def test_a_resumed_sweep_is_what_an_uninterrupted_one_is(
             document["result"]["latency"]["exact_mean_us"] / 1e3
         )
     received = server.stop()
-    assert [received["bodies"][body(name)] for name in range(CLASSES) if name != len(finished)] == [PLANNED] * 3
+    assert [received["bodies"][body(name)] for name in range(CLASSES) if name != len(finished)] == [PLANNED] * 2
 
     plain = afresh(case, serve("--delay_ms", "10")).run()
     assert plain.code == 0, plain.stderr
@@ -158,7 +160,7 @@ def afresh(case: Case, server: Server) -> Case:
 def test_a_changed_configuration_starts_anew(cases: Callable[[str], Case], serve: Serve, aim: Aim) -> None:
     server = serve("--delay_ms", "1")
     case = aim(cases("aml_wrk_profiler"), server)
-    case.config["profiler_config"] |= {"connections": [1, 2, 3], "duration_sec": 1}
+    case.config["profiler_config"] |= {"connections": [1, 2], "duration_sec": 1}
     process = case.start()
     deadline = time.monotonic() + _PATIENCE_SEC
     while not kept(case.folder) and time.monotonic() < deadline:
@@ -166,11 +168,11 @@ def test_a_changed_configuration_starts_anew(cases: Callable[[str], Case], serve
     process.send_signal(signal.SIGKILL)
     process.communicate(timeout=_PATIENCE_SEC)
     shutil.rmtree(case.folder / "tmp", ignore_errors=True)
-    case.config["profiler_config"]["connections"] = [1, 2]
+    case.config["profiler_config"]["connections"] = [1]
     outcome = case.run()
     assert outcome.code == 0, outcome.stderr
     assert "starting anew: the configuration changed since" in outcome.stderr
-    assert len(outcome.report["runs"]) == 2
+    assert len(outcome.report["runs"]) == 1
     again = case.run()
     assert "starting anew: that measurement is finished" in again.stderr
 
@@ -178,7 +180,7 @@ def test_a_changed_configuration_starts_anew(cases: Callable[[str], Case], serve
 def test_a_repeated_run_goes_on_too(cases: Callable[[str], Case], serve: Serve, aim: Aim) -> None:
     server = serve("--delay_ms", "10")
     case = aim(cases("aml_labench_profiler"), server)
-    case.config["profiler_config"] |= {"target_rps": RATE, "duration_sec": DURATION_SEC, "repeat": 3}
+    case.config["profiler_config"] |= {"target_rps": RATE, "duration_sec": DURATION_SEC, "repeat": 2}
     process = case.start()
     deadline = time.monotonic() + _PATIENCE_SEC
     while not kept(case.folder) and time.monotonic() < deadline:
@@ -188,9 +190,9 @@ def test_a_repeated_run_goes_on_too(cases: Callable[[str], Case], serve: Serve, 
     finished = len(kept(case.folder))
     outcome = case.run()
     assert f"going on after {finished} finished run" in outcome.stderr
-    assert len(outcome.report["result"]["repeats"]) == 3
+    assert len(outcome.report["result"]["repeats"]) == 2
     assert "runs" not in outcome.report
-    assert 3 * PLANNED <= server.stop()["requests"] <= 4 * PLANNED
+    assert 2 * PLANNED <= server.stop()["requests"] <= 3 * PLANNED
 
 
 def test_a_single_run_keeps_nothing_and_cannot_be_resumed(cases: Callable[[str], Case], serve: Serve, aim: Aim) -> None:

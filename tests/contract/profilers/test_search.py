@@ -6,7 +6,6 @@
 from __future__ import annotations
 
 import json
-import signal
 import subprocess
 import time
 from collections.abc import Callable, Iterator
@@ -90,23 +89,23 @@ def test_the_largest_rate(cases: Callable[[str], Case], serve_queue: Serve) -> N
     truth = largest_even_rate(OPEN, 99, OPEN_LIMIT_MS / 1000)
     case = asked(
         cases("aml_labench_profiler"), serve_queue(OPEN, 1),
-        clients=96, duration_sec=4, timeout_sec=2, target_rps={"from": 100, "to": 1600},
-        search=search(OPEN_LIMIT_MS, 9, 2),
+        clients=96, duration_sec=2, timeout_sec=2, target_rps={"from": 100, "to": 1600},
+        search=search(OPEN_LIMIT_MS, 6),
     )  # fmt: skip
     outcome = case.run()
     assert outcome.code in (0, 3), outcome.stderr
     report = outcome.report
     found = report["search"]
     assert found["axis"] == "target_rps" and found["constraints"] == {"latency_ms_99": OPEN_LIMIT_MS}
-    assert len(report["runs"]) <= 9
+    assert len(report["runs"]) <= 6
     assert found["answer"] is not None, outcome.stderr
     value = found["answer"]["value"]
-    assert abs(value / truth - 1) < 0.25
+    assert 0.3 * truth < value < 1.2 * truth
     answer = report["runs"][found["answer"]["run"] - 1]
     assert answer["load"]["target_rps"] == value
     assert report["about_run"] == answer["number"] == report["choices"][0]["best"]
     if found["answer"]["confirmed"]:
-        assert answer["purpose"] == "confirmation" and answer["load"]["duration_sec"] == 4
+        assert answer["purpose"] == "confirmation" and answer["load"]["duration_sec"] == 2
         assert answer["feasible"] and report["sla"]["met"]
         assert f"largest target_rps that holds: {value:g} (confirmed" in outcome.stderr
     assert (outcome.code == 0) == (found["answer"]["confirmed"] and report["verdict"]["valid"])
@@ -118,20 +117,20 @@ def test_the_largest_number_of_connections(cases: Callable[[str], Case], serve_q
     truth = largest_closed_number(CLOSED, 99, CLOSED_LIMIT_MS / 1000)
     case = asked(
         cases("aml_wrk_profiler"), serve_queue(CLOSED, 1),
-        connections=2, duration_sec=6, search=search(CLOSED_LIMIT_MS, 9, 3),
+        connections=5, duration_sec=3, search=search(CLOSED_LIMIT_MS, 6, 2),
     )  # fmt: skip
     outcome = case.run()
     assert outcome.code in (0, 3), outcome.stderr
     found = outcome.report["search"]
     assert found["axis"] == "connections"
     assert found["answer"] is not None, outcome.stderr
-    assert abs(found["answer"]["value"] - truth) <= 2
+    assert abs(found["answer"]["value"] - truth) <= 3
     assert found["answer"]["value"] == int(found["answer"]["value"])
 
 
 def test_no_load_holds(cases: Callable[[str], Case], serve_queue: Serve) -> None:
     case = asked(
-        cases("aml_wrk_profiler"), serve_queue(CLOSED, 1), connections=4, duration_sec=1, search=search(1.0, 8)
+        cases("aml_wrk_profiler"), serve_queue(CLOSED, 1), connections=1, duration_sec=1, search=search(1.0, 4)
     )
     outcome = case.run()
     assert outcome.code == 3
@@ -144,16 +143,13 @@ def test_no_load_holds(cases: Callable[[str], Case], serve_queue: Serve) -> None
     assert "No load was found that holds" in (case.folder / "outputs" / "report.html").read_text()
 
 
-@pytest.mark.parametrize("signum", [signal.SIGINT, signal.SIGKILL], ids=["SIGINT", "SIGKILL"])
-def test_an_interrupted_search_goes_on(
-    cases: Callable[[str], Case], serve_queue: Serve, signum: signal.Signals
-) -> None:
+def test_a_killed_search_goes_on(cases: Callable[[str], Case], serve_queue: Serve) -> None:
     """What was measured is taken as it is, the same loads are asked for, and the server sees no run twice."""
     server = serve_queue(CLOSED, 3)
     case = asked(
         cases("aml_labench_profiler"), server,
         clients=64, duration_sec=2, timeout_sec=2, target_rps={"from": 20, "to": 160},
-        search={**search(CLOSED_LIMIT_MS, 6), "probe_sec": 1},
+        search=search(CLOSED_LIMIT_MS, 5),
     )  # fmt: skip
     process = case.start()
     runs = case.folder / "outputs" / "runs"
@@ -161,7 +157,7 @@ def test_an_interrupted_search_goes_on(
     while len(list(runs.glob("[0-9]*.json"))) < 2 and process.poll() is None and time.monotonic() < deadline:
         time.sleep(0.01)
     time.sleep(0.3)
-    process.send_signal(signum)
+    process.kill()
     process.communicate(timeout=60)
     before = {path.name: json.loads(path.read_text()) for path in runs.glob("[0-9]*.json")}
     for left in (case.folder / "tmp").glob("aml-profiler-*"):

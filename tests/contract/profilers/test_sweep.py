@@ -22,16 +22,16 @@ def concurrency_key(case: Case) -> str:
 def test_each_number_of_connections_is_a_run(case: Case, serve: Serve, aim: Aim) -> None:
     server = serve("--delay_ms", "20")
     config = case.config["profiler_config"]
-    config |= {concurrency_key(case): [1, 2, 4], "duration_sec": 1, "sla": {"error_percent": 1}}
+    config |= {concurrency_key(case): [1, 4], "duration_sec": 1, "sla": {"error_percent": 1}}
     if case.tool != "aml_wrk_profiler":
         config["target_rps"] = 40
     outcome = aim(case, server).run()
     assert outcome.code in (0, 3), outcome.stderr
     report, received = outcome.report, server.stop()
-    assert [run["load"]["connections"] for run in report["runs"]] == [1, 2, 4]
-    assert [run["number"] for run in report["runs"]] == [1, 2, 3]
+    assert [run["load"]["connections"] for run in report["runs"]] == [1, 4]
+    assert [run["number"] for run in report["runs"]] == [1, 2]
     assert {run["purpose"] for run in report["runs"]} == {"point"}
-    assert report["sweep"] == {"axes": {"connections": [1, 2, 4]}}
+    assert report["sweep"] == {"axes": {"connections": [1, 4]}}
     assert sum(run["result"]["requests"]["sent"] for run in report["runs"]) == received["requests"]
     (choice,) = report["choices"]
     assert choice["objective"] == "succeeded_per_sec" and choice["better"] == "higher"
@@ -41,7 +41,7 @@ def test_each_number_of_connections_is_a_run(case: Case, serve: Serve, aim: Aim)
     if case.tool == "aml_wrk_profiler":
         rates = [run["result"]["succeeded_per_sec"] for run in report["runs"]]
         assert rates == sorted(rates), "a server that takes 20 ms serves more the more ask at a time"
-        assert choice["best"] == report["about_run"] == 3
+        assert choice["best"] == report["about_run"] == 2
     assert outcome.code == (0 if report["verdict"]["valid"] else 3), "the best run's own verdict counts"
     page = (case.folder / "outputs" / "report.html").read_text()
     assert "Throughput and p99" in page and "All runs" in page
@@ -53,7 +53,7 @@ def test_a_range_of_rates_meets_a_demand_up_to_some(cases: Callable[[str], Case]
     """One client and 20 ms per answer: 20/s and 35/s hold, 80/s cannot."""
     case = cases("aml_labench_profiler")
     case.config["profiler_config"] |= {
-        "clients": 1, "target_rps": {"from": 20, "to": 80, "steps": 3, "scale": "log"}, "duration_sec": 2,
+        "clients": 1, "target_rps": {"from": 20, "to": 80, "steps": 3, "scale": "log"}, "duration_sec": 1,
         "sla": {"latency_ms_95": 200}, "timeout_sec": 5,
     }  # fmt: skip
     outcome = aim(case, serve("--delay_ms", "20")).run()
@@ -82,11 +82,11 @@ def test_no_run_keeps_the_demand(cases: Callable[[str], Case], serve: Serve, aim
 
 def test_two_axes_are_their_product(cases: Callable[[str], Case], serve: Serve, aim: Aim) -> None:
     case = cases("aml_wrk2_profiler")
-    case.config["profiler_config"] |= {"connections": [2, 4], "target_rps": [20, 40], "duration_sec": 1}
+    case.config["profiler_config"] |= {"connections": [2, 3], "target_rps": [20, 40], "duration_sec": 1}
     outcome = aim(case, serve("--delay_ms", "1")).run()
     assert outcome.code == 0, outcome.stderr
     loads = [(run["load"]["connections"], run["load"]["target_rps"]) for run in outcome.report["runs"]]
-    assert loads == [(2, 20), (2, 40), (4, 20), (4, 40)]
+    assert loads == [(2, 20), (2, 40), (3, 20), (3, 40)]
 
 
 def test_fewer_connections_than_threads_take_fewer_threads(
@@ -98,8 +98,11 @@ def test_fewer_connections_than_threads_take_fewer_threads(
     assert [run["load"]["threads"] for run in outcome.report["runs"]] == [1, 2]
 
 
-@pytest.mark.parametrize("by", ["file", "size"])
-def test_payload_classes_are_measured_apart(case: Case, by: str, serve: Serve, aim: Aim) -> None:
+@pytest.mark.parametrize(("tool", "by"), [("aml_wrk_profiler", "file"), ("aml_wrk2_profiler", "size")])
+def test_payload_classes_are_measured_apart(
+    cases: Callable[[str], Case], tool: str, by: str, serve: Serve, aim: Aim
+) -> None:
+    case = cases(tool)
     server = serve("--delay_ms", "5")
     small, large = [json.dumps({"x": n}) for n in range(3)], [json.dumps({"x": "y" * 3000 + str(n)}) for n in range(2)]
     config = case.config["profiler_config"]

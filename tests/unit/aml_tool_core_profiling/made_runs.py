@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import replace
 from datetime import datetime, timedelta, timezone
+from typing import Any
 
 from aml_tool_core.profiling import (
     Errors,
@@ -18,10 +19,17 @@ from aml_tool_core.profiling import (
 )
 from aml_tool_core.profiling import sla as slas
 from aml_tool_core.profiling.cost import Cost
-from aml_tool_core.profiling.deployment import Usage
+from aml_tool_core.profiling.course import Plan
+from aml_tool_core.profiling.deployment import Deployment, Usage
+from aml_tool_core.profiling.engine import Installed
+from aml_tool_core.profiling.metronome import metronome
 from aml_tool_core.profiling.payload import Payload
+from aml_tool_core.profiling.report import Provenance, Report
 from aml_tool_core.profiling.runs import Point, Purpose, Run
+from aml_tool_core.profiling.search import Finding
 from aml_tool_core.profiling.standing import SUCCEEDED, stand
+from aml_tool_core.profiling.survey import survey_of
+from aml_tool_core.profiling.target import target_of
 from aml_tool_core.profiling.verdict import judge
 
 STARTED_AT = datetime(2026, 3, 14, 9, 26, 53, 589000, timezone.utc)
@@ -96,3 +104,25 @@ def run_of(
         criteria=criteria if demands else None,
         standing=stand(load, seen, criteria, objective),
     )
+
+
+def document_of(plan: Plan, runs: list[Run], finding: Finding | None = None) -> dict[str, Any]:
+    """Return the report of a sweep or a search."""
+    survey = survey_of(plan, runs, finding)
+    about = survey.about
+    target = target_of({"scoring_uri": "http://127.0.0.1:1/score"}, "target.json")
+    engine = Installed(metronome(SendSchedule.CLOCK), "/usr/bin/true", "0.1.0")
+    return Report(
+        Provenance("aml_labench_profiler", "0.1.0", engine, about.started_at, "c" * 64),
+        Deployment(target, {}),
+        about.load,
+        about.payload,
+        about.result,
+        about.verdict,
+        Usage(None, ("the scoring target names no endpoint_name",)),
+        about.cost,
+        about.repeats,
+        about.criteria,
+        None,
+        survey,
+    ).document()

@@ -34,7 +34,7 @@ def test_failures_are_a_dimension_of_the_front() -> None:
 
 
 def test_a_run_that_says_nothing_is_on_no_front() -> None:
-    starved = run_of(1, 200, 5, result=result_of(200, 5, cpu_percent=99))
+    starved = run_of(1, 200, 50, demands={"latency_ms_99": 30}, result=result_of(200, 50, cpu_percent=99))
     assert not starved.standing.usable
     assert numbers(front([starved, run_of(2, 100, 20)])) == [2]
     assert best_of([starved], "succeeded_per_sec") is None

@@ -47,10 +47,18 @@ def test_the_worst_of_several_limits_is_the_margin() -> None:
     assert seen.margin == pytest.approx(math.log(10 / 11), abs=0.002)
 
 
-def test_a_starved_generator_says_nothing() -> None:
-    standing, seen = judged(result_of(cpu_percent=97), FINE)
+def test_a_starved_generator_says_nothing_of_a_target_that_does_not_hold() -> None:
+    standing, seen = judged(result_of(cpu_percent=97), SLOW)
     assert not standing.usable and not standing.feasible
     assert seen == Reading(None)
+
+
+def test_what_holds_although_the_generator_was_starved_holds_in_an_open_loop_alone() -> None:
+    starved = result_of(cpu_percent=97)
+    assert judged(starved, FINE)[1].holds is True, "what the generator lost is in the latency"
+    load = load_of(replace(POINT, target_rps=None))
+    criteria = slas.judge(FINE, starved, Usage(None, ()))
+    assert not stand(load, starved, criteria, "succeeded_per_sec").usable, "it may have sent less than it could"
 
 
 def test_a_rate_that_was_not_reached_does_not_hold_and_bounds_what_can() -> None:

@@ -42,10 +42,17 @@ class Standing:
 def stand(load: Load, result: Result, criteria: Sequence[Criterion], objective: str) -> Standing:
     """Hold a run against what it was asked for."""
     missed = [criterion for criterion in criteria if not criterion.met]
-    if verdict.is_starved(load, result) or (missed and _own_fault(load, result, missed)):
+    misses = [
+        *verdict.shortfalls(load, result),
+        *_refusals(load, result, objective),
+        *(criterion.miss for criterion in missed),
+    ]
+    if verdict.is_starved(load, result) and (misses or load.model is LoadModel.CLOSED):
+        # In an open loop what the generator loses is in the latency: what holds in spite of it holds.
         return Standing(False, ())
-    misses = [*verdict.shortfalls(load, result), *_refusals(load, result, objective)]
-    return Standing(True, (*misses, *(criterion.miss for criterion in missed)))
+    if missed and _own_fault(load, result, missed):
+        return Standing(False, ())
+    return Standing(True, tuple(misses))
 
 
 def reading(load: Load, result: Result, criteria: Sequence[Criterion], standing: Standing) -> Reading:

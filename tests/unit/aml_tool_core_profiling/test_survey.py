@@ -1,0 +1,145 @@
+"""A sweep's and a search's report: valid, about the right run, on the page and on the terminal."""
+
+from __future__ import annotations
+
+import json
+import re
+from dataclasses import replace
+from html import unescape
+from typing import Any
+
+import pytest
+from aml_tool_core import documents
+from aml_tool_core.profiling.course import Search, Sweep
+from aml_tool_core.profiling.runs import Purpose, Run
+from aml_tool_core.profiling.search import Finding, Question, Stop
+from aml_tool_core.profiling.summary import text
+from aml_tool_core.profiling.survey import survey_of
+from aml_tool_core.report_page import render_report
+from aml_tool_core.report_page.figures import at
+
+from tests.unit.aml_tool_core_profiling.made_runs import POINT, document_of, result_of, run_of
+
+DEMANDS = {"latency_ms_99": 25.0}
+CURVE = [(100, 10), (200, 10.5), (400, 12), (600, 16), (700, 20), (760, 60), (790, 200)]
+SWEEP = Sweep(POINT, "succeeded_per_sec", {"target_rps": tuple(float(rate) for rate, _ in CURVE)})
+SEARCH = Search(
+    POINT, "succeeded_per_sec", "target_rps", DEMANDS,
+    Question(start=50, whole=False, max_runs=12, precision=0.04), probe_sec=10,
+)  # fmt: skip
+
+
+def curve(demands: dict[str, float] | None = None) -> list[Run]:
+    return [run_of(number, rate, p99, demands=demands) for number, (rate, p99) in enumerate(CURVE, 1)]
+
+
+def searched() -> list[Run]:
+    runs = curve(DEMANDS)
+    purposes = [*[Purpose.PROBE] * 4, Purpose.CONFIRMATION, *[Purpose.PROBE] * 2]
+    return [replace(run, point=replace(run.point, purpose=one)) for run, one in zip(runs, purposes, strict=True)]
+
+
+FOUND = Finding(700.0, 4, True, (690.0, 740.0), Stop.NARROW, "narrow enough after 7 runs")
+NOTHING = Finding(None, None, False, (None, 90.0), Stop.INFEASIBLE, "not even 100 holds; no load was found that holds")
+
+
+def page_text(document: dict[str, Any]) -> str:
+    """Return the page, whose every figure is the report's own."""
+    html = render_report(document)
+    for shown, pointer in re.findall(r'value="([^"]*)" data-pointer="([^"]*)"', html):
+        found = at(document, unescape(pointer))
+        assert unescape(shown) == (found if isinstance(found, str) else json.dumps(found)), pointer
+    return html
+
+
+def test_a_sweep_is_about_its_best_run() -> None:
+    document = document_of(SWEEP, curve(DEMANDS))
+    documents.validate(document, "report", "report.json")
+    assert document["about_run"] == document["choices"][0]["best"] == 5
+    assert document["load"]["target_rps"] == 700 and document["sla"]["met"]
+    assert document["choices"][0]["pareto_front"] == [1, 2, 3, 4, 5, 6, 7]
+    assert document["choices"][0]["knee"]["run"] == 5
+    html = page_text(document)
+    for words in ("Best: run 5, 700 requests/s", "Throughput and p99", "Knee", "All runs", "about run 5 of 7"):
+        assert words in html, words
+    said = "\n".join(text(document))
+    assert re.search(r"5 +700/s, 4 clients +10 +700\.00 +[\d.]+ +[\d.]+ +holds, best, knee", said), said
+    assert "best by succeeded_per_sec: run 5" in said
+
+
+def test_a_sweep_without_a_feasible_run_names_the_nearest_miss() -> None:
+    demands = {"latency_ms_99": 5.0}
+    runs = curve(demands)
+    survey = survey_of(SWEEP, runs, None)
+    assert survey.about.number == 1
+    misses = survey.misses()
+    assert misses[0] == "no run keeps every demand"
+    assert misses[1].startswith("nearest miss, run 1 (100 requests/s, 4 clients): SLA missed: latency_ms_99")
+    document = document_of(SWEEP, runs)
+    documents.validate(document, "report", "report.json")
+    assert "No run keeps every demand" in page_text(document)
+
+
+def test_a_sweep_without_demands_misses_nothing() -> None:
+    assert survey_of(SWEEP, curve(), None).misses() == []
+
+
+def test_payload_classes_have_a_picture_each() -> None:
+    points = [replace(POINT, payload_class=name) for name in ("small", "large <b>")]
+    runs = [run_of(1, 100, 10, point=points[0]), run_of(2, 100, 90, point=points[1])]
+    document = document_of(Sweep(POINT, "latency_ms_99", {"payload_class": ("small", "large <b>")}), runs)
+    documents.validate(document, "report", "report.json")
+    assert [run["load"]["payload"]["class"] for run in document["runs"]] == ["small", "large <b>"]
+    html = page_text(document)
+    assert "Throughput and p99, small" in html and "Throughput and p99, large &lt;b&gt;" in html
+    assert "large <b>" not in html
+
+
+def test_a_search_is_about_its_confirmation() -> None:
+    document = document_of(SEARCH, searched(), FOUND)
+    documents.validate(document, "report", "report.json")
+    assert document["about_run"] == 5
+    assert document["search"]["answer"] == {"value": 700.0, "interval": [690.0, 740.0], "confirmed": True, "run": 5}
+    html = page_text(document)
+    for words in ("700\N{NO-BREAK SPACE}/s holds", "95 % interval", "Limit", "5, confirmation"):
+        assert words in html, words
+    said = "\n".join(text(document))
+    assert "largest target_rps that holds: 700 (confirmed by run 5); 95 % interval 690 to 740" in said
+    assert survey_of(SEARCH, searched(), FOUND).misses() == []
+
+
+def test_an_answer_that_is_not_confirmed_is_a_miss() -> None:
+    finding = replace(FOUND, confirmed=False, stop=Stop.BUDGET, reason="the budget of 7 runs is spent")
+    assert survey_of(SEARCH, searched(), finding).misses() == ["not confirmed: the budget of 7 runs is spent"]
+    assert "is not confirmed" in page_text(document_of(SEARCH, searched(), finding))
+
+
+def test_a_search_without_an_answer_names_the_nearest_miss() -> None:
+    runs = [run_of(1, 100, 30, demands=DEMANDS), run_of(2, 200, 90, demands=DEMANDS)]
+    document = document_of(SEARCH, runs, NOTHING)
+    documents.validate(document, "report", "report.json")
+    assert document["search"]["answer"] is None
+    assert document["search"]["nearest_miss"]["run"] == document["about_run"] == 1
+    assert "No load was found that holds" in page_text(document)
+    misses = survey_of(SEARCH, runs, NOTHING).misses()
+    assert misses[0].startswith("no answer: not even 100 holds")
+    assert "nearest miss, run 1" in misses[1]
+
+
+def test_runs_that_say_nothing_are_shown_as_such() -> None:
+    starved = run_of(1, 100, 90, demands=DEMANDS, result=result_of(100, 90, cpu_percent=99))
+    nothing = Finding(None, None, False, (None, None), Stop.BUDGET, "the budget of 2 runs is spent")
+    document = document_of(SEARCH, [starved], nothing)
+    documents.validate(document, "report", "report.json")
+    assert document["runs"][0]["usable"] is False
+    assert "says nothing" in page_text(document) and "says nothing" in "\n".join(text(document))
+    assert survey_of(SEARCH, [starved], nothing).misses()[1].startswith("nearest miss, run 1")
+
+
+@pytest.mark.parametrize("answered", [True, False])
+def test_a_run_without_answers_is_on_no_picture(answered: bool) -> None:
+    empty = run_of(1, 1, 10, result=replace(result_of(0), sent=10, errors=replace(result_of().errors, connect=10)))
+    runs = [empty, *([run_of(2, 100, 10)] if answered else [])]
+    document = document_of(Sweep(POINT, "succeeded_per_sec", {"target_rps": (1.0, 100.0)}), runs)
+    documents.validate(document, "report", "report.json")
+    assert ("Throughput and p99" in page_text(document)) is answered
