@@ -113,6 +113,7 @@ def test_interrupted_at_a_random_point_it_goes_on_and_repeats_nothing(
     _, said = process.communicate(timeout=WAIT_SEC)
     if process.returncode == 128 + signal.SIGTERM:
         assert world.endpoints == [], said
+    time.sleep(0.3)  # what was killed with it has ended
     finished = {path.parent.name for path in (world.work / "outputs" / "trials").glob("*/trial.json")}
     profiled = len(world.calls("profile"))
     code, said = world.run()
