@@ -4,11 +4,14 @@ from __future__ import annotations
 
 import json
 import threading
+import time
 from collections.abc import Iterator
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
+import urllib3.util.retry
 from aml_tool_core import ToolError
 from aml_tool_core.azure import arm, cloud
 from aml_tool_core.azure.cloud import Cloud
@@ -25,6 +28,8 @@ class Sizes(BaseHTTPRequestHandler):
         body = self.server.body  # type: ignore[attr-defined]
         self.send_response(self.server.status)  # type: ignore[attr-defined]
         self.send_header("Content-Length", str(len(body)))
+        for name, value in self.server.headers.items():  # type: ignore[attr-defined]
+            self.send_header(name, value)
         self.end_headers()
         self.wfile.write(body)
 
@@ -39,7 +44,7 @@ def server(monkeypatch: pytest.MonkeyPatch) -> Iterator[Any]:
         thread.start()
         here = Cloud("Local", f"http://127.0.0.1:{server.server_port}", "none")
         monkeypatch.setattr(cloud, "current", lambda: here)
-        server.status = 200  # type: ignore[attr-defined]
+        server.status, server.headers = 200, {}  # type: ignore[attr-defined]
         yield server
         server.shutdown()
         thread.join()
@@ -65,3 +70,12 @@ def test_what_is_no_answer_is_an_error_of_azure(server: Any, status: int, body: 
     server.status, server.body = status, body
     with pytest.raises(ToolError, match="machine sizes of eastus: "):
         arm.vcpus(WORKSPACE, credential("opaque-token"), "eastus", "Standard_F2s_v2")
+
+
+def test_a_server_does_not_make_a_report_wait_for_hours(server: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    waits: list[float] = []
+    monkeypatch.setattr(urllib3.util.retry, "time", SimpleNamespace(time=time.time, sleep=waits.append))
+    server.status, server.headers, server.body = 429, {"Retry-After": "86400"}, b"{}"
+    with pytest.raises(ToolError, match="machine sizes of eastus: Azure answered 429"):
+        arm.vcpus(WORKSPACE, credential("opaque-token"), "eastus", "Standard_F2s_v2")
+    assert waits and max(waits) <= 60

@@ -52,7 +52,7 @@ def get(credential: TokenCredential, path: str, what: str) -> Any:
         token = credential.get_token(here.scope).token
         logs.hide(token)
         with requests.Session() as session:
-            session.mount("https://", HTTPAdapter(max_retries=_RETRY))
+            session.mount(here.arm_url, HTTPAdapter(max_retries=_RETRY))
             answer = session.get(
                 here.arm_url + path,
                 params={"api-version": _API_VERSION},
