@@ -6,7 +6,7 @@ looked at: requests answered, CPU time by the kernel's own account of the instan
 Azure Monitor's figure for the same minute. For an otherwise idle machine of two CPUs or more; takes six minutes. On one
 that others use too, root can put all that takes part ahead of them: --ahead.
 
-    python tests/bench/sizes/run.py [--ahead]
+    python tests/bench/sizes/run.py [--ahead] [--window_sec 20]
 """
 
 from __future__ import annotations
@@ -14,6 +14,7 @@ from __future__ import annotations
 import argparse
 import http.client
 import json
+import math
 import os
 import re
 import ssl
@@ -34,6 +35,8 @@ import psutil
 
 SIZES = ("Local_0.5vCPU_1GiB", "Local_1vCPU_1GiB", "Local_2vCPU_1GiB")
 WORKERS = 2
+# More than the workers, so that none of them waits for a client's next request.
+CLIENTS = 2 * WORKERS
 BURN_SEC = 0.02
 ENDPOINT = "sizes-bench"
 MINUTE_SEC = 60
@@ -108,13 +111,13 @@ def deploy(client: Any, folder: Path, size: str) -> None:
         instance_type=size,
         instance_count=1,
         environment_variables={"WORKER_COUNT": str(WORKERS)},
-        request_settings=OnlineRequestSettings(max_concurrent_requests_per_instance=WORKERS),
+        request_settings=OnlineRequestSettings(max_concurrent_requests_per_instance=CLIENTS),
     )
     client.online_deployments.begin_create_or_update(deployment).result()
 
 
 class Load:
-    """As many clients as the instance has workers, each sending its next request when the last is answered."""
+    """Clients that send their next request when the last is answered."""
 
     def __init__(self, uri: str, key: str, bundle: str) -> None:
         self.answered = 0
@@ -123,7 +126,7 @@ class Load:
         self._place = urlsplit(uri)
         self._headers = {"Authorization": f"Bearer {key}", "azureml-model-deployment": "blue"}
         self._context = ssl.create_default_context(cafile=bundle)
-        self._clients = [threading.Thread(target=self._send) for _ in range(WORKERS)]
+        self._clients = [threading.Thread(target=self._send) for _ in range(CLIENTS)]
 
     def _send(self) -> None:
         connection = http.client.HTTPSConnection(self._place.netloc, context=self._context, timeout=60)
@@ -161,48 +164,57 @@ def instance_cpu_sec(home_id: str) -> float:
     return total
 
 
-def measure(client: Any, monitor: Any, folder: Path, size: str, bundle: str, home_id: str) -> Outcome:
-    """Deploy, load over a whole clock minute, ask."""
+def measure(
+    client: Any, monitor: Any, folder: Path, size: str, bundle: str, home_id: str, window_sec: float | None
+) -> Outcome:
+    """Deploy, load over a whole clock minute or a shorter window, ask."""
     deploy(client, folder, size)
     endpoint = client.online_endpoints.get(ENDPOINT)
     deployment = client.online_deployments.get("blue", ENDPOINT)
     with Load(endpoint.scoring_uri, client.online_endpoints.get_keys(ENDPOINT).primary_key, bundle) as load:
         time.sleep(3)
-        time.sleep(MINUTE_SEC - time.time() % MINUTE_SEC)
+        if window_sec is None:
+            time.sleep(MINUTE_SEC - time.time() % MINUTE_SEC)
         began, cpu, answered = time.time(), instance_cpu_sec(home_id), load.answered
-        time.sleep(MINUTE_SEC - time.time() % MINUTE_SEC)
+        time.sleep(MINUTE_SEC - time.time() % MINUTE_SEC if window_sec is None else window_sec)
         took, cpu, answered = time.time() - began, instance_cpu_sec(home_id) - cpu, load.answered - answered
         time.sleep(3)
-    start = datetime.fromtimestamp(round(began / MINUTE_SEC) * MINUTE_SEC, timezone.utc)
-    answer = monitor.metrics.list(
-        f"{endpoint.id}/deployments/blue",
-        timespan=f"{start:%Y-%m-%dT%H:%M:%SZ}/{start + timedelta(minutes=1):%Y-%m-%dT%H:%M:%SZ}",
-        interval="PT1M",
-        metricnames="CpuUtilizationPercentage,CpuCapacityMillicores",
-        aggregation="Average",
-    )
-    figures = {metric.name.value: metric.timeseries[0].data[0].average for metric in answer.value}
+    reported = asked(monitor, f"{endpoint.id}/deployments/blue", began)
     client.online_deployments.begin_delete("blue", ENDPOINT).result()
     limits = str((deployment.properties or {}).get("azureml_local.limits"))
-    cores = figures["CpuCapacityMillicores"] / 1000
-    return Outcome(
-        size, limits, answered / took, cpu / took, 100 * cpu / took / cores, figures["CpuUtilizationPercentage"]
+    cores = float(limits.split()[0])  # "2 vCPU, 4 GiB (cgroup v2)"
+    whole = window_sec is None
+    return Outcome(size, limits, answered / took, cpu / took, 100 * cpu / took / cores, reported if whole else math.nan)
+
+
+def asked(monitor: Any, deployment_id: str, began: float) -> float:
+    """Return Azure Monitor's CPU figure of the minute."""
+    start = datetime.fromtimestamp(round(began) // MINUTE_SEC * MINUTE_SEC, timezone.utc)
+    answer = monitor.metrics.list(
+        deployment_id,
+        timespan=f"{start:%Y-%m-%dT%H:%M:%SZ}/{start + timedelta(minutes=1):%Y-%m-%dT%H:%M:%SZ}",
+        interval="PT1M",
+        metricnames="CpuUtilizationPercentage",
+        aggregation="Average",
     )
+    return float(answer.value[0].timeseries[0].data[0].average)
 
 
 def put_ahead(home: Path) -> None:
-    """Give the instances' groups the largest weight there is: within them, the limits hold as before."""
+    """Let the instances' groups weigh as much as the clients and the gateway; the limits within hold as before."""
     for folder in json.loads((home / "run" / "cgroups.json").read_text()):
-        for name, largest in (("cpu.shares", 262_144), ("cpu.weight", 10_000)):
+        for name, weight in (("cpu.shares", 32_768), ("cpu.weight", 3_000)):
             path = Path(folder) / name
             if path.exists():
-                path.write_text(str(largest))
+                path.write_text(str(weight))
 
 
 def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--ahead", action="store_true", help="take precedence over whatever else runs (root)")
-    ahead = parser.parse_args().ahead
+    parser.add_argument("--window_sec", type=float, help="look at so many seconds, without Azure Monitor's figure")
+    given = parser.parse_args()
+    ahead = given.ahead
     if ahead:
         # What it starts inherits it; the instances are in groups of their own, which weigh as a whole.
         os.nice(-15)
@@ -220,7 +232,9 @@ def main() -> int:
         client.online_endpoints.begin_create_or_update(ManagedOnlineEndpoint(name=ENDPOINT, auth_mode="key")).result()
         outcomes = []
         for size in SIZES:
-            outcomes.append(measure(client, monitor, folder, size, variables["REQUESTS_CA_BUNDLE"], home_id))
+            outcomes.append(
+                measure(client, monitor, folder, size, variables["REQUESTS_CA_BUNDLE"], home_id, given.window_sec)
+            )
             print(outcomes[-1], file=sys.stderr)
     head = f"{'size':<20} {'requests/s':>10} {'cores used':>10} {'CPU % kernel':>12} {'reported':>9} {'off by':>8}"
     print(f"\n{head}  limits")

@@ -44,6 +44,7 @@ def test_a_row_is_put_together_from_both_files(report: dict[str, Any], usage: di
     assert (row.block_read_bytes, row.block_written_bytes) == (0, 0.5 * MEGABYTE)
     rate = report["result"]["succeeded_per_sec"]
     assert row.core_hours_per_million_requests == pytest.approx(2 * 1e6 / (rate * 3600))
+    assert row.cpu_per_request_ms == pytest.approx(1000 * 0.815 * 2 / rate)
     assert row.latency_p99_ms == report["result"]["latency_ms"]["percentiles"]["99"]["value"]
 
 

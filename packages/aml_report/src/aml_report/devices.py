@@ -46,6 +46,8 @@ class Row:
     requests_per_sec: float
     latency_p50_ms: float | None
     latency_p99_ms: float | None
+    # Of all that the instances did, per good answer: says most about a model where the machine is shared.
+    cpu_per_request_ms: float | None
     core_hours_per_million_requests: float | None
 
 
@@ -74,12 +76,13 @@ def measured(name: str, report: Document, usage: Document | None) -> Measured:
     vcpus = _vcpus(report, usage)
     limit_bytes = _limit_bytes(metrics, usage)
     rate = report["result"]["succeeded_per_sec"]
+    cpu_percent = _of(metrics, "CpuUtilizationPercentage", "average")
     row = Row(
         model=usage["model"] if usage else name,
         size=usage["instance_type"] if usage else str(at(report, "/target/sku") or "-"),
         instances=instances,
         vcpus=vcpus,
-        cpu_average_percent=_of(metrics, "CpuUtilizationPercentage", "average"),
+        cpu_average_percent=cpu_percent,
         cpu_peak_percent=_of(metrics, "CpuUtilizationPercentage", "maximum"),
         memory_average_bytes=_memory(metrics, "average", limit_bytes),
         memory_limit_bytes=limit_bytes,
@@ -92,6 +95,9 @@ def measured(name: str, report: Document, usage: Document | None) -> Measured:
         requests_per_sec=rate,
         latency_p50_ms=at(report, "/result/latency_ms/percentiles/50/value"),
         latency_p99_ms=at(report, "/result/latency_ms/percentiles/99/value"),
+        cpu_per_request_ms=(
+            10 * cpu_percent * vcpus * instances / rate if cpu_percent and vcpus and instances and rate > 0 else None
+        ),
         core_hours_per_million_requests=(
             vcpus * instances * 1e6 / (rate * 3600) if vcpus and instances and rate > 0 else None
         ),
@@ -156,7 +162,16 @@ def _notes(row: Row, report: Document, usage: Document | None, metrics: Document
 
 _HEADER = (
     *("model", "size", "vCPU", "CPU avg", "CPU peak", "memory avg / limit", "memory peak"),
-    *("network in / out", "block read / written", "time", "requests/s", "p50", "p99", "core-h per million"),
+    *(
+        "network in / out",
+        "block read / written",
+        "time",
+        "requests/s",
+        "p50",
+        "p99",
+        "CPU/request",
+        "core-h per million",
+    ),
 )
 _RIGHT = frozenset(range(2, len(_HEADER)))
 
@@ -184,6 +199,7 @@ def _cells(row: Row) -> list[str]:
         _number(row.requests_per_sec, ""),
         _number(row.latency_p50_ms, " ms"),
         _number(row.latency_p99_ms, " ms"),
+        _number(row.cpu_per_request_ms, " ms"),
         _number(row.core_hours_per_million_requests, ""),
     ]
 
