@@ -45,7 +45,7 @@ SECRET_VARIABLE = "AML_PROFILER_NODES_SECRET"
 _WAIT_SEC = 600.0
 _ANSWER_SEC = 30.0
 # From node 0's word to the first request: the generator starts, reads its payload, and opens its connections.
-_LEAD_SEC = 4.0
+_LEAD_SEC = 3.0
 _LEAD_PER_CONNECTION_SEC = 0.01
 _LONGEST_LEAD_SEC = 30.0
 
