@@ -14,7 +14,7 @@ from enum import Enum
 from aml_tool_core.profiling.belief import Belief, Evidence, belief
 
 _STRIDE = 4.0  # a load this many times the largest known one is the boldest that is tried, and likewise downwards
-_SAFE_SHARE = 0.15  # what is confirmed holds but with this probability, by what is known
+_SAFE_SHARE = 0.2  # how probable it is that what is to be confirmed does not hold, by what is known
 _SURE = 0.95
 _INTERVAL = (0.025, 0.975)
 _CONFIRMATIONS = 3
@@ -175,13 +175,13 @@ def _least(state: _State) -> float:
 
 
 def _worth_more(state: _State, known: Belief, confirmed: float) -> bool:
-    """Tell whether more than the precision asked for may lie above a confirmed load."""
-    return known.quantile(1 - _SAFE_SHARE) > _beyond(state, confirmed)
+    """Tell whether a confirmed load is likely to lie farther below the largest than its interval is to reach."""
+    return known.quantile(0.5) > _beyond(state, confirmed, state.question.precision / 2)
 
 
-def _beyond(state: _State, load: float) -> float:
-    """Return the load up to which another is as good as this: the precision, or the next whole number."""
-    further = load * (1 + state.question.precision)
+def _beyond(state: _State, load: float, share: float) -> float:
+    """Return the load up to which another is as good as this: a share more, or the next whole number."""
+    further = load * (1 + share)
     return max(further, load + 1) if state.question.whole else further
 
 
@@ -207,7 +207,7 @@ def _is_narrow(state: _State, known: Belief) -> bool:
     low, high = (known.quantile(share) for share in _INTERVAL)
     if low > state.highest * (1 - state.question.precision):
         return True
-    return high <= _beyond(state, low)
+    return high <= _beyond(state, low, state.question.precision)
 
 
 def _in_reach(state: _State, load: float) -> float:
