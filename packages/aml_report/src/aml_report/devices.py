@@ -162,16 +162,8 @@ def _notes(row: Row, report: Document, usage: Document | None, metrics: Document
 
 _HEADER = (
     *("model", "size", "vCPU", "CPU avg", "CPU peak", "memory avg / limit", "memory peak"),
-    *(
-        "network in / out",
-        "block read / written",
-        "time",
-        "requests/s",
-        "p50",
-        "p99",
-        "CPU/request",
-        "core-h per million",
-    ),
+    *("network in / out", "block read / written", "time"),
+    *("requests/s", "p50", "p99", "CPU/request", "core-h per million"),
 )
 _RIGHT = frozenset(range(2, len(_HEADER)))
 
