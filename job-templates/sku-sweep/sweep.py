@@ -65,7 +65,10 @@ def deploy(chain: Chain, case: Case, endpoint: str) -> Path:
     for name in ("endpoint.yml", "deployment.yml"):
         document = yaml.safe_load(string.Template((chain.example / name).read_text()).safe_substitute(names))
         if name == "deployment.yml":
-            document.setdefault("environment_variables", {})["WORKER_COUNT"] = str(case.workers)
+            variables = document.setdefault("environment_variables", {})
+            variables["WORKER_COUNT"] = str(case.workers)
+            # By itself the runtime counts the machine's cores, not the size's.
+            variables.setdefault("INTRA_OP_NUM_THREADS", "1")
             document.setdefault("request_settings", {})["max_concurrent_requests_per_instance"] = case.workers
         (folder / name).write_text(yaml.safe_dump(document, sort_keys=False))
     settings = folder / "outputs" / "deployment_settings.json"
