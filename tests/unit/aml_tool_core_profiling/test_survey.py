@@ -10,6 +10,7 @@ from typing import Any
 
 import pytest
 from aml_tool_core import documents
+from aml_tool_core.profiling import Schedule
 from aml_tool_core.profiling.course import Search, Sweep
 from aml_tool_core.profiling.runs import Purpose, Run
 from aml_tool_core.profiling.search import Finding, Question, Stop
@@ -93,6 +94,44 @@ def test_payload_classes_have_a_picture_each() -> None:
     html = page_text(document)
     assert "Throughput and p99, small" in html and "Throughput and p99, large &lt;b&gt;" in html
     assert "large <b>" not in html
+
+
+def of_class(number: int, name: str, p99_ms: float, limit_ms: float | None = 50.0) -> Run:
+    demands = None if limit_ms is None else {"latency_ms_99": limit_ms}
+    return run_of(number, 100, p99_ms, point=replace(POINT, payload_class=name), demands=demands)
+
+
+CLASSES = Sweep(POINT, "succeeded_per_sec", {"payload_class": ("small", "large")})
+
+
+def test_a_payload_class_that_fails_everywhere_is_a_miss_whatever_the_others_do() -> None:
+    runs = [of_class(1, "small", 10), of_class(2, "large", 900)]
+    survey = survey_of(CLASSES, runs, None)
+    assert [choice.best and choice.best.number for choice in survey.choices] == [1, None]
+    misses = survey.misses()
+    assert misses[0] == "no run of payload class large keeps every demand"
+    assert misses[1].startswith("nearest miss, run 2 (") and "latency_ms_99 is 900" in misses[1]
+    document = document_of(CLASSES, runs)
+    documents.validate(document, "report", "report.json")
+    assert document["about_run"] == 2 and document["sla"]["met"] is False
+
+
+def test_each_payload_class_has_its_best_run_judged() -> None:
+    runs = [of_class(1, "small", 10), of_class(2, "large", 20)]
+    assert survey_of(CLASSES, runs, None).misses() == []
+    late = replace(result_of(100, 20), schedule=Schedule(99.0, 10, 0, late_busy=0))
+    runs[1] = run_of(2, point=runs[1].point, demands=DEMANDS, result=late)
+    assert runs[1].standing.feasible and not runs[1].verdict.valid
+    (missed,) = survey_of(CLASSES, runs, None).misses()
+    assert missed.startswith("run 2 (100 requests/s, 4 clients, large): the run is not valid: 99.00 %")
+
+
+def test_an_objective_that_is_not_known_is_not_said_to_miss_a_demand() -> None:
+    sweep = Sweep(POINT, "price_per_million_requests", {"payload_class": ("small",)})
+    survey = survey_of(sweep, [of_class(1, "small", 10)], None)
+    assert survey.misses() == [
+        "price_per_million_requests is not known of any run of payload class small that keeps every demand"
+    ]
 
 
 def test_a_search_is_about_its_confirmation() -> None:

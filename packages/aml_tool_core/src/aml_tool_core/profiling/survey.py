@@ -38,17 +38,26 @@ class Survey:
                 return [f"not confirmed: {self.finding.reason}"]
         elif about.criteria is None:
             return []
-        elif self.plan.is_several and not about.standing.feasible:
-            return ["no run keeps every demand", *_near(about)]
-        missed = [criterion.miss for criterion in about.criteria or () if not criterion.met]
-        return missed + [f"the run is not valid: {reason}" for reason in about.verdict.reasons]
+        elif self.plan.is_several:
+            return [miss for choice in self.choices for miss in self._missed_by(choice)]
+        return _missed_by(about)
+
+    def _missed_by(self, choice: Choice) -> list[str]:
+        """Return what one payload class, or the payload as a whole, misses."""
+        of_class = "" if choice.payload_class is None else f" of payload class {choice.payload_class}"
+        if choice.best is not None:
+            return [f"{named(choice.best)}: {miss}" if of_class else miss for miss in _missed_by(choice.best)]
+        own = [run for run in self.runs if run.point.payload_class == choice.payload_class]
+        if any(run.standing.feasible for run in own):
+            return [f"{choice.objective} is not known of any run{of_class} that keeps every demand"]
+        return [f"no run{of_class} keeps every demand", *_near(chosen.nearest_miss(own) or own[-1])]
 
 
 def survey_of(plan: Plan, runs: Sequence[Run], finding: Finding | None) -> Survey:
     """Return what follows from the runs of a course."""
     found = chosen.choices(runs, plan.objective)
     if isinstance(plan, Sweep):
-        best = chosen.best_of(runs, plan.objective)
+        best = _standing_for_all(runs, found, plan.objective)
     else:
         best = None if finding is None or finding.run is None else runs[finding.run]
         found = tuple(Choice(one.payload_class, one.objective, best, one.front, one.knee) for one in found)
@@ -56,9 +65,23 @@ def survey_of(plan: Plan, runs: Sequence[Run], finding: Finding | None) -> Surve
     return Survey(plan, tuple(runs), finding, found, about)
 
 
+def _standing_for_all(runs: Sequence[Run], found: Sequence[Choice], objective: str) -> Run | None:
+    """Return the best run of a sweep; where a payload class has none, its nearest miss: demands are made of each."""
+    for choice in found:
+        if choice.best is None:
+            own = [run for run in runs if run.point.payload_class == choice.payload_class]
+            return chosen.nearest_miss(own) or own[-1]
+    return chosen.best_of(runs, objective)
+
+
 def misses_of(run: Run) -> tuple[str, ...]:
     """Return why a run's load does not hold, or why nothing can be said of it."""
     return run.standing.misses or tuple(f"not usable: {reason}" for reason in run.verdict.reasons) or ("not usable",)
+
+
+def _missed_by(run: Run) -> list[str]:
+    missed = [criterion.miss for criterion in run.criteria or () if not criterion.met]
+    return missed + [f"the run is not valid: {reason}" for reason in run.verdict.reasons]
 
 
 def _near(run: Run) -> list[str]:
