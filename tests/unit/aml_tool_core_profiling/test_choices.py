@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import replace
 
 import pytest
+from aml_tool_core.profiling import Schedule
 from aml_tool_core.profiling.choices import best_of, choices, front, knee, nearest_miss
 from aml_tool_core.profiling.runs import Run
 
@@ -92,3 +93,13 @@ def test_classes_are_not_held_against_each_other() -> None:
     assert [one.best.number for one in found if one.best] == [1, 2]
     assert found[0].better == "higher"
     assert choices(runs, "latency_ms_99")[0].better == "lower"
+
+
+def test_a_valid_run_is_better_than_one_that_may_not_be_believed() -> None:
+    late = replace(result_of(200, 20), schedule=Schedule(95.0, 100, 0, late_busy=0))
+    runs = [run_of(1, 100, 20), run_of(2, 200, result=late)]
+    assert runs[1].standing.feasible and not runs[1].verdict.valid
+    best = best_of(runs, "succeeded_per_sec")
+    assert best is not None and best.number == 1
+    best = best_of(runs[1:], "succeeded_per_sec")
+    assert best is not None and best.number == 2

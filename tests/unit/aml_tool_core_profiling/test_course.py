@@ -79,6 +79,16 @@ def test_the_limits_are_those_of_the_sla_too() -> None:
     assert isinstance(plan, Search) and plan.limits == {"error_percent": 1, "latency_ms_99": 5}
 
 
+def test_constraints_stand_beside_the_sla_and_do_not_replace_it() -> None:
+    plan = planned(
+        {
+            "sla": {"latency_ms_99": 20, "succeeded_per_sec": 40},
+            "search": {"constraints": {"latency_ms_99": 50, "succeeded_per_sec": 30}},
+        }
+    )
+    assert isinstance(plan, Search) and plan.limits == {"latency_ms_99": 20, "succeeded_per_sec": 40}
+
+
 @pytest.mark.parametrize(
     ("search", "duration_sec", "rate", "expected"),
     [

@@ -9,7 +9,7 @@ from aml_tool_core import InputError
 from aml_tool_core.documents import validate
 from aml_tool_core.profiling import Errors, Histogram, Result
 from aml_tool_core.profiling.deployment import Usage
-from aml_tool_core.profiling.sla import judge
+from aml_tool_core.profiling.sla import judge, stricter
 
 RESULT = Result(
     duration_sec=10.0,
@@ -90,3 +90,11 @@ def test_in_a_closed_loop_the_service_time_is_the_latency() -> None:
 def test_a_demand_that_is_none_is_refused(sla: dict[str, Any]) -> None:
     with pytest.raises(InputError, match="/profiler_config/sla"):
         validate({"version": 1.0, "profiler_config": {"sla": sla}}, "labench_profiler_config", "c.json")
+
+
+def test_of_two_limits_the_stricter_one_holds() -> None:
+    sla = {"latency_ms_99": 20.0, "succeeded_per_sec": 40.0, "error_percent": 1.0}
+    more = {"latency_ms_99": 50.0, "succeeded_per_sec": 50.0, "latency_ms_mean": 5.0}
+    expected = {"latency_ms_99": 20.0, "succeeded_per_sec": 50.0, "error_percent": 1.0, "latency_ms_mean": 5.0}
+    assert stricter(sla, more) == stricter(more, sla) == expected
+    assert stricter() == {} and stricter(sla) == sla

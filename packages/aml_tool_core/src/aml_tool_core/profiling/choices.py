@@ -7,9 +7,8 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 from aml_tool_core.profiling.runs import Run
-from aml_tool_core.profiling.sla import latency_value_ms
+from aml_tool_core.profiling.sla import AT_LEAST, latency_value_ms
 
-_HIGHER = frozenset({"requests_per_sec", "succeeded_per_sec"})
 _COSTS = frozenset({"core_hour_per_million_requests", "price_per_million_requests"})
 _LEAST_DEPTH = 0.1
 _LEAST_POINTS = 3
@@ -36,7 +35,7 @@ class Choice:
     @property
     def better(self) -> str:
         """Which way the objective is better."""
-        return "higher" if self.objective in _HIGHER else "lower"
+        return "higher" if self.objective in AT_LEAST else "lower"
 
 
 def choices(runs: Sequence[Run], objective: str) -> tuple[Choice, ...]:
@@ -46,9 +45,9 @@ def choices(runs: Sequence[Run], objective: str) -> tuple[Choice, ...]:
 
 
 def best_of(runs: Sequence[Run], objective: str) -> Run | None:
-    """Return the feasible run whose objective is best; of equals the first."""
+    """Return the feasible run whose objective is best, a valid one where there is one; of equals the first."""
     known = [run for run in runs if run.standing.feasible and score(run, objective) is not None]
-    return max(known, key=lambda run: _sorted_by(run, objective), default=None)
+    return max(known, key=lambda run: (run.verdict.valid, _sorted_by(run, objective)), default=None)
 
 
 def nearest_miss(runs: Sequence[Run]) -> Run | None:
@@ -59,7 +58,7 @@ def nearest_miss(runs: Sequence[Run]) -> Run | None:
 
 def score(run: Run, objective: str) -> float | None:
     """Return a run's objective; None where it is not known."""
-    if objective in _HIGHER:
+    if objective in AT_LEAST:
         return run.result.requests_per_sec if objective == "requests_per_sec" else run.result.succeeded_per_sec
     if objective in _COSTS:
         found: float | None = getattr(run.cost, objective)
@@ -97,7 +96,7 @@ def _choice(name: str | None, runs: Sequence[Run], objective: str) -> Choice:
 def _sorted_by(run: Run, objective: str) -> float:
     found = score(run, objective)
     assert found is not None, "runs without one are left out"
-    return found if objective in _HIGHER else -found
+    return found if objective in AT_LEAST else -found
 
 
 def _distance(run: Run) -> tuple[int, float]:

@@ -17,7 +17,7 @@ from aml_tool_core.profiling import sweep
 from aml_tool_core.profiling.load import LoadModel
 from aml_tool_core.profiling.runs import Point, Purpose, Run
 from aml_tool_core.profiling.search import Finding, Question, search
-from aml_tool_core.profiling.sla import latency_demand
+from aml_tool_core.profiling.sla import latency_demand, stricter
 from aml_tool_core.profiling.standing import SUCCEEDED, reading
 
 CONNECTIONS, RATE, CLASS = "connections", "target_rps", "payload_class"
@@ -170,7 +170,7 @@ def _search(
     whole_rates: bool,
 ) -> Search:
     asked = config["search"]
-    limits = {**config.get("sla", {}), **asked.get("constraints", {})}
+    limits = stricter(config.get("sla", {}), asked.get("constraints", {}))
     if not limits:
         raise InputError(f"{place('search')}: constraints: missing; give limits here or in sla")
     axis, key = (RATE, RATE) if model is LoadModel.OPEN else (CONNECTIONS, concurrency_key)

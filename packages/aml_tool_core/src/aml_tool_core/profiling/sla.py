@@ -13,7 +13,8 @@ from aml_tool_core.profiling.result import Result
 CPU_MAX = "cpu_percent_max"
 CPU_METRIC = "CpuUtilizationPercentage"
 _LATENCY = re.compile(r"(?P<of>latency_ms|service_time_ms)_(?P<which>mean|max|[0-9.]+)")
-AT_LEAST = frozenset({"requests_per_sec", "succeeded_per_sec"})  # every other metric is to be at most its limit
+# Higher is better: these are to be at least their limits, every other metric at most.
+AT_LEAST = frozenset({"requests_per_sec", "succeeded_per_sec"})
 
 
 @dataclass(frozen=True)
@@ -54,6 +55,16 @@ def latency_demand(metric: str) -> LatencyDemand | None:
     """Return what a metric says of a latency, None for one that is about something else."""
     found = _LATENCY.fullmatch(metric)
     return None if found is None else LatencyDemand(**found.groupdict())
+
+
+def stricter(*demands: Mapping[str, float]) -> dict[str, float]:
+    """Return all demands as one: of several limits of a metric, the one that is harder to keep."""
+    kept: dict[str, float] = {}
+    for one in demands:
+        for metric, limit in one.items():
+            harder = max if metric in AT_LEAST else min
+            kept[metric] = harder(limit, kept.get(metric, limit))
+    return kept
 
 
 def judge(sla: Mapping[str, float], result: Result, usage: Usage) -> tuple[Criterion, ...]:
