@@ -80,6 +80,13 @@ def test_no_run_keeps_the_demand(cases: Callable[[str], Case], serve: Serve, aim
     assert report["about_run"] in (1, 2)
 
 
+def test_a_whole_number_may_be_written_with_a_point(cases: Callable[[str], Case], serve: Serve, aim: Aim) -> None:
+    case = cases("aml_wrk_profiler")
+    case.config["profiler_config"] |= {"connections": 3.0, "duration_sec": 1}
+    outcome = aim(case, serve("--delay_ms", "1")).run()
+    assert outcome.report["load"]["connections"] == 3
+
+
 def test_two_axes_are_their_product(cases: Callable[[str], Case], serve: Serve, aim: Aim) -> None:
     case = cases("aml_wrk2_profiler")
     case.config["profiler_config"] |= {"connections": [2, 3], "target_rps": [20, 40], "duration_sec": 1}

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import pytest
 from aml_labench_profiler.command import PROFILER as LABENCH
+from aml_tool_core import InputError
 from aml_tool_core.profiling import LoadModel, Profiler
 from aml_tool_core.profiling.load import load_of, with_defaults
 from aml_tool_core.profiling.payload import Payload
@@ -23,3 +24,10 @@ def test_the_report_states_whose_clock_it_was(profiler: Profiler, schedule: str 
     document = _load(load, Payload((), ""))
     assert document["schedule"] == schedule
     assert (schedule is None) is (profiler.model is LoadModel.CLOSED)
+
+
+@pytest.mark.parametrize("connections", [4, 4.0])
+def test_threads_without_connections_are_refused_however_the_number_is_written(connections: float) -> None:
+    config = with_defaults({"threads": 8, "connections": connections}, WRK.config_schema)
+    with pytest.raises(InputError, match="8 is more than the 4 connections"):
+        load_of(LoadModel.CLOSED, None, config, 4, "config.json")

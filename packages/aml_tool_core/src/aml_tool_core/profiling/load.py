@@ -9,6 +9,7 @@ from typing import Any
 
 from aml_tool_core import documents
 from aml_tool_core.errors import InputError
+from aml_tool_core.profiling import sweep
 from aml_tool_core.profiling.target import Target
 
 # wrk's and wrk2's configuration has no timeout of its own; labench's default serves them too.
@@ -80,7 +81,7 @@ def load_of(
     """
     threads = int(config.get("threads", 1))
     rate = config.get("target_rps")
-    is_one_number = isinstance(config.get("connections", connections), int) and "search" not in config
+    is_one_number = sweep.is_single(config.get("connections", connections)) and "search" not in config
     if is_one_number and threads > connections:  # of several numbers, the small ones are driven by fewer threads
         raise InputError(
             f"{source}: /profiler_config/threads: {threads} is more than the {connections} connections that they "

@@ -18,7 +18,7 @@ from aml_tool_core.profiling import course as courses
 from aml_tool_core.profiling import deployment as deployments
 from aml_tool_core.profiling import engine as engines
 from aml_tool_core.profiling import load as loads
-from aml_tool_core.profiling import nodes, reach, report, summary, tracking, verdict
+from aml_tool_core.profiling import nodes, reach, report, summary, sweep, tracking, verdict
 from aml_tool_core.profiling import payload as payloads
 from aml_tool_core.profiling.cost import cost_of
 from aml_tool_core.profiling.engine import Engine, Plan
@@ -157,7 +157,7 @@ def _prepared(profiler: Profiler, job: Job, log: logging.Logger) -> tuple[Sessio
     deployment = deployments.resolve(settings, target_source, concurrency_given=given is not None)
     target = deployment.target
     connections = loads.concurrency(
-        given if isinstance(given, int) else None,
+        int(given) if sweep.is_single(given) else None,
         target,
         required=profiler.concurrency_required and given is None,
         place=place(profiler.concurrency_key),
