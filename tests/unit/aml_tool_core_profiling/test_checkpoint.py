@@ -112,16 +112,42 @@ def test_runs_are_brought_from_another_machine(folder: Path, tmp_path: Path, giv
     assert sorted(path.name for path in folder.glob("0*.json")) == ["0001.json", "0002.json"], "they are here now"
 
 
-def test_what_was_brought_wins_over_what_is_here_only_where_it_fits(
-    folder: Path, tmp_path: Path, caplog: pytest.LogCaptureFixture
-) -> None:
+def test_what_was_brought_and_does_not_fit_is_bad_input(folder: Path, tmp_path: Path) -> None:
     other = tmp_path / "other"
     fill(opened(other, {**MADE_FROM, "the payload": "z"}, None, LOG), 3)
     fill(opened(folder, MADE_FROM, None, LOG), 1)
-    with caplog.at_level(logging.INFO):
-        found = again(opened(folder, MADE_FROM, other, LOG), 2)
-    assert found == [measured(100.0), None]
-    assert "not taken over: the payload changed since" in caplog.text
+    with pytest.raises(InputError, match=r"--resume_path: .*: cannot be gone on with: the payload changed since"):
+        opened(folder, MADE_FROM, other, LOG)
+    assert again(opened(folder, MADE_FROM, None, LOG), 2) == [measured(100.0), None], "nothing was touched"
+
+
+def test_what_was_brought_and_is_finished_is_bad_input(folder: Path, tmp_path: Path) -> None:
+    other = tmp_path / "other"
+    kept = opened(other, MADE_FROM, None, LOG)
+    fill(kept, 3)
+    kept.finish()
+    with pytest.raises(InputError, match="that measurement is finished"):
+        opened(folder, MADE_FROM, other, LOG)
+
+
+def test_the_same_command_a_second_time_keeps_what_was_measured_since(folder: Path, tmp_path: Path) -> None:
+    """Three runs are brought, four more are made, the job is interrupted and started again as it was."""
+    brought = tmp_path / "brought"
+    fill(opened(brought, MADE_FROM, None, LOG), 3)
+    kept = opened(folder, MADE_FROM, brought, LOG)
+    again(kept, 3)
+    for rate in points(7)[3:]:
+        kept.keep(replace(POINT, target_rps=rate), 1, measured(rate))
+    assert again(opened(folder, MADE_FROM, brought, LOG), 8) == [measured(rate) for rate in points(7)] + [None]
+
+
+def test_what_was_brought_replaces_less_or_something_else(folder: Path, tmp_path: Path) -> None:
+    brought = tmp_path / "brought"
+    fill(opened(brought, MADE_FROM, None, LOG), 3)
+    fill(opened(folder, MADE_FROM, None, LOG), 1)
+    assert again(opened(folder, MADE_FROM, brought, LOG), 4) == [measured(rate) for rate in points(3)] + [None]
+    fill(opened(folder, {**MADE_FROM, "the payload": "z"}, None, LOG), 5)
+    assert again(opened(folder, MADE_FROM, brought, LOG), 4) == [measured(rate) for rate in points(3)] + [None]
 
 
 def test_a_folder_without_runs_is_bad_input(folder: Path, tmp_path: Path) -> None:

@@ -96,7 +96,7 @@ def opened(folder: Path, made_from: Mapping[str, str], resume: Path | None, log:
     """Return the checkpoint in a folder: what is there is gone on with if it was made from the same, else removed.
 
     With `resume`, a folder brought from elsewhere (one of runs, or the outputs that hold it), its runs are taken over
-    first. Raises InputError where there are none.
+    first, unless what is here is already farther. Raises InputError where there are none, or none that fit.
     """
     if resume is not None:
         _take_over(_runs_in(resume), folder, made_from, log)
@@ -118,9 +118,15 @@ def _take_over(source: Path, folder: Path, made_from: Mapping[str, str], log: lo
     state = _state(source, log)
     reason = "its state cannot be read" if state is None else _obstacle(state, made_from)
     if reason is not None:
-        log.info("%s: not taken over: %s", source, reason)
-        return
+        raise InputError(
+            f"--resume_path: {source}: cannot be gone on with: {reason}; bring the runs of this measurement, or leave "
+            "the flag out"
+        )
     if folder.exists() and source.resolve() == folder.resolve():
+        return
+    here = _state(folder, log)
+    if here is not None and _obstacle(here, made_from) is None and len(_files(folder)) >= len(_files(source)):
+        log.info("%s: not taken over: %s is as far or farther", source, folder)  # the same command, a second time
         return
     outputs.make_folder(folder)
     _clear(folder)
