@@ -7,7 +7,7 @@ import random
 from dataclasses import replace
 
 import pytest
-from aml_tool_core.profiling import Result, Second
+from aml_tool_core.profiling import Result, Schedule, Second
 from aml_tool_core.profiling import sla as slas
 from aml_tool_core.profiling.deployment import Usage
 from aml_tool_core.profiling.search import Reading
@@ -130,3 +130,24 @@ def test_nothing_answered_is_a_target_that_does_not_hold() -> None:
     standing, seen = judged(result, FINE)
     assert standing.usable and any("no request succeeded" in miss for miss in standing.misses)
     assert seen.holds is False and seen.margin is None
+
+
+def test_requests_that_wait_for_a_sender_are_a_load_that_is_not_carried() -> None:
+    late = replace(result_of(), schedule=Schedule(95.0, 50, 0, late_busy=45, own_delay_ms_99=0.1))
+    standing, seen = judged(late, FINE)
+    assert standing.usable and not standing.feasible
+    assert standing.misses[0].startswith("45 of 1000 requests were sent late or never, as every client was busy")
+    assert seen.holds is False and seen.margin is None
+    own = replace(late, schedule=Schedule(95.0, 50, 0, late_busy=1, own_delay_ms_99=0.1))
+    assert judged(own, FINE)[0].feasible, "what the load generator loses is in the latency, and that keeps its limit"
+    unknown = replace(late, schedule=Schedule(95.0, 50, 0))
+    assert not judged(unknown, FINE)[0].feasible
+
+
+def test_a_cpu_that_is_not_known_says_nothing_of_the_load() -> None:
+    standing, seen = judged(result_of(), {**FINE, "cpu_percent_max": 80.0})
+    assert not standing.usable and not standing.feasible
+    assert "cpu_percent_max is not known" in standing.misses[0]
+    assert seen == Reading(None)
+    standing, seen = judged(result_of(), {**SLOW, "cpu_percent_max": 80.0})
+    assert standing.usable and seen.holds is False, "a limit that is missed is missed, whatever else is not known"

@@ -12,7 +12,7 @@ from aml_tool_core.profiling.histogram import Histogram
 from aml_tool_core.profiling.load import Load, LoadModel
 from aml_tool_core.profiling.result import Result
 from aml_tool_core.profiling.search import Reading
-from aml_tool_core.profiling.sla import AT_LEAST, Criterion, LatencyDemand, latency_demand
+from aml_tool_core.profiling.sla import AT_LEAST, CPU_MAX, Criterion, LatencyDemand, latency_demand
 
 SUCCEEDED = "succeeded_per_sec"
 
@@ -44,6 +44,7 @@ def stand(load: Load, result: Result, criteria: Sequence[Criterion], objective: 
     missed = [criterion for criterion in criteria if not criterion.met]
     misses = [
         *verdict.shortfalls(load, result),
+        *verdict.overdue(load, result),
         *_refusals(load, result, objective),
         *(criterion.miss for criterion in missed),
     ]
@@ -52,7 +53,11 @@ def stand(load: Load, result: Result, criteria: Sequence[Criterion], objective: 
         return Standing(False, ())
     if missed and _own_fault(load, result, missed):
         return Standing(False, ())
-    return Standing(True, tuple(misses))
+    unknown = {one.miss for one in missed if one.metric == CPU_MAX and one.value is None}
+    rates = {one.miss for one in missed if one.metric in AT_LEAST}
+    # Where nothing else speaks against the load, nobody knows whether it holds; too low a rate is none of it.
+    is_known = not unknown or bool(set(misses) - unknown - rates)
+    return Standing(is_known, tuple(misses))
 
 
 def reading(load: Load, result: Result, criteria: Sequence[Criterion], standing: Standing) -> Reading:

@@ -68,6 +68,20 @@ def shortfalls(load: Load, result: Result) -> list[str]:
     return [*_stop_reasons(result), *_failure_reasons(result), *_rate_reasons(load, result)]
 
 
+def overdue(load: Load, result: Result) -> list[str]:
+    """Return that too many requests were not sent on time as every sender waited for an answer: nothing where few."""
+    schedule = result.schedule
+    if schedule is None:
+        return []
+    busy = (schedule.late if schedule.late_busy is None else schedule.late_busy) + schedule.missed
+    if 100 * busy <= (100 - TIMELY_PERCENT) * (result.planned or result.sent) * (1 + 1e-9):
+        return []
+    return [
+        f"{busy} of {result.planned or result.sent} requests were sent late or never, as every {load.sender} was busy: "
+        "more of them, or faster answers, are needed"
+    ]
+
+
 def clients_needed(target_rps: float, service_time_sec: float) -> int:
     """Return how many requests are in flight at a rate, by Little's law, as a number of clients that carries it."""
     return math.floor(target_rps * service_time_sec) + 1
