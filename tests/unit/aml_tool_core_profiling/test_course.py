@@ -58,6 +58,13 @@ def test_an_engine_of_whole_rates_sweeps_whole_rates() -> None:
     assert isinstance(plan, Sweep) and plan.axes["target_rps"] == (1, 2, 4)
 
 
+def test_an_engine_of_whole_rates_refuses_others_before_it_runs() -> None:
+    with pytest.raises(InputError, match=r"target_rps: 10\.5: the engine takes whole requests per second only"):
+        planned({"target_rps": [10, 10.5]}, whole=True)
+    plan = planned({"target_rps": [10, 10.5]})
+    assert isinstance(plan, Sweep) and plan.axes["target_rps"] == (10, 10.5)
+
+
 def test_an_open_loop_searches_the_rate_and_a_closed_one_the_connections() -> None:
     limits = {"search": {"constraints": {"latency_ms_99": 50}}}
     rate, number = planned({"clients": 8, **limits}), planned({"connections": 8, **limits}, key="connections")
@@ -96,6 +103,7 @@ def test_constraints_stand_beside_the_sla_and_do_not_replace_it() -> None:
         ({}, 20, 1000.0, 10),
         ({}, 5, 1000.0, 5),
         ({"probe_sec": 30}, 300, 1000.0, 30),
+        ({"constraints": {"cpu_percent_max": 80}}, 300, 1000.0, 120),
         ({"probe_sec": 10}, 300, 10.0, 30),  # 299 requests for p99
         ({"probe_sec": 10}, 20, 1.0, 20),
     ],
@@ -123,6 +131,13 @@ def test_a_probe_is_as_long_as_its_percentile_needs(
             "a list is for a sweep",
         ),
         ({"connections": {"from": 1, "to": 4}}, "connections", (), "connections: steps: missing"),
+        ({"search": {"constraints": {"cpu_percent_max": 80}}, "duration_sec": 100}, "clients", (), "a probe of 100 s"),
+        (
+            {"search": {"constraints": {"cpu_percent_max": 80}, "probe_sec": 30}, "duration_sec": 300},
+            "clients",
+            (),
+            "search: cpu_percent_max is told by whole clock minutes, and a probe of 30 s",
+        ),
     ],
 )
 def test_what_contradicts_itself_is_refused(

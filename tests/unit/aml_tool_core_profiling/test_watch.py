@@ -98,3 +98,34 @@ def test_what_only_the_end_tells_never_stops_a_run() -> None:
     watch = watched({"latency_ms_max": 0})
     watch.seen(Snapshot(1.0, 999.0, 9))
     assert watch.lost is None, "an engine that does not tell counts"
+
+
+@pytest.mark.parametrize(
+    ("sla", "change"),
+    [
+        ({"latency_ms_99": 50}, {"latency": Histogram.of([(1_000, 991), (60_000, 9)])}),
+        ({"service_time_ms_99": 50}, {"service_time": Histogram.of([(1_000, 991), (60_000, 9)])}),
+        ({"error_percent": 0.9}, {"errors": Errors(read=4, status={500: 3, 429: 50}, unknown_status=2)}),
+        ({"refused_percent": 0.9}, {"errors": Errors(status={429: 9, 500: 50})}),
+    ],
+)
+def test_a_run_that_was_made_before_counts_like_one_that_was_seen(
+    sla: dict[str, float], change: dict[str, Any]
+) -> None:
+    """Two runs of 1,000 requests may hold 20 that are too slow, or 18 that fail; the first, read from disk, has 9."""
+    good = Histogram.of([(1_000, 1000)])
+    before = replace(Result(10.0, 1000, 1000, 1000, Errors(), 1, 1, good, service_time=good), **change)
+    watch = watch_of(sla, LOAD, 2)
+    watch.take(before)
+    assert watch.lost is None
+    watch.begin()
+    bad = {
+        "latency_ms_99": counts(latency_us=((60_000, 12),)),
+        "service_time_ms_99": counts(service_time_us=((60_000, 12),)),
+        "error_percent": counts(errors=10),
+        "refused_percent": counts(not_2xx={429: 10}),
+    }[next(iter(sla))]
+    watch.seen(Snapshot(100.0, 1.0, 0, bad))
+    assert watch.lost is not None
+    alone = watched(sla, bad, runs=2)
+    assert alone.lost is None, "without the first, it may still be met"

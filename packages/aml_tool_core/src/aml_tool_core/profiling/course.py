@@ -17,7 +17,7 @@ from aml_tool_core.profiling import sweep
 from aml_tool_core.profiling.load import LoadModel
 from aml_tool_core.profiling.runs import Point, Purpose, Run
 from aml_tool_core.profiling.search import Finding, Question, search
-from aml_tool_core.profiling.sla import latency_demand, stricter
+from aml_tool_core.profiling.sla import CPU_MAX, latency_demand, stricter
 from aml_tool_core.profiling.standing import SUCCEEDED, reading
 
 CONNECTIONS, RATE, CLASS = "connections", "target_rps", "payload_class"
@@ -25,6 +25,7 @@ DEFAULT_RATE = 50.0
 DEFAULT_RUNS = 12
 DEFAULT_PRECISION_PERCENT = 4.0
 _LEAST_PROBE_SEC = 10
+_CPU_PROBE_SEC = 120  # holds a whole clock minute wherever it begins
 _PROBE_SHARE = 4
 
 Course = Generator[Point, Run, Finding | None]
@@ -142,6 +143,9 @@ def plan_of(
         axes[CONNECTIONS] = sweep.values(config[concurrency_key], place(concurrency_key), whole=True)
     if not _is_single(rates) and "search" not in config:
         axes[RATE] = sweep.values(rates, place(RATE), whole=whole_rates)
+        broken = [rate for rate in axes[RATE] if whole_rates and rate != int(float(rate))]
+        if broken:
+            raise InputError(f"{place(RATE)}: {broken[0]:g}: the engine takes whole requests per second only")
     if classes:
         axes[CLASS] = tuple(classes)
     base = Point(
@@ -178,6 +182,7 @@ def _search(
         raise InputError(f"{place(concurrency_key)}: a search varies {RATE} alone; give one number")
     start, limited = _start(config.get(key), place(key), base.connections if axis == CONNECTIONS else DEFAULT_RATE)
     whole = axis == CONNECTIONS or whole_rates
+    probe_sec = _probe_sec(asked, limits, base.duration_sec, place)
     return Search(
         base=base,
         objective=str(asked.get("objective", SUCCEEDED)),
@@ -191,10 +196,22 @@ def _search(
             lowest=None if limited is None else limited.lowest,
             highest=None if limited is None else limited.highest,
         ),
-        probe_sec=min(
-            base.duration_sec, int(asked.get("probe_sec", max(_LEAST_PROBE_SEC, base.duration_sec // _PROBE_SHARE)))
-        ),
+        probe_sec=probe_sec,
     )
+
+
+def _probe_sec(
+    asked: Mapping[str, Any], limits: Mapping[str, float], duration_sec: int, place: Callable[[str], str]
+) -> int:
+    """Return the length of a probe. Raises InputError where a limit could not be held against it."""
+    least = _CPU_PROBE_SEC if CPU_MAX in limits else _LEAST_PROBE_SEC
+    found = min(duration_sec, int(asked.get("probe_sec", max(least, duration_sec // _PROBE_SHARE))))
+    if CPU_MAX in limits and found < _CPU_PROBE_SEC:
+        raise InputError(
+            f"{place('search')}: {CPU_MAX} is told by whole clock minutes, and a probe of {found} s need not hold one; "
+            f"let probe_sec and duration_sec be at least {_CPU_PROBE_SEC}, or leave that limit out"
+        )
+    return found
 
 
 def _start(setting: Any, place: str, default: float) -> tuple[float, sweep.Bounds | None]:

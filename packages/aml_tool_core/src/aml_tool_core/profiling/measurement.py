@@ -20,7 +20,7 @@ from aml_tool_core.profiling.engine import Installed, Plan
 from aml_tool_core.profiling.nodes import Measure
 from aml_tool_core.profiling.payload import Payload
 from aml_tool_core.profiling.result import Result
-from aml_tool_core.profiling.runs import Point, Run
+from aml_tool_core.profiling.runs import Point, Purpose, Run
 from aml_tool_core.profiling.search import Finding
 from aml_tool_core.profiling.watch import Watch, watch_of
 
@@ -68,9 +68,14 @@ class Session:
         """Return the plan of one run."""
         return replace(self.plan, load=point.of(self.plan.load), payload=self.payloads[point.payload_class])
 
-    def watch(self, plan: Plan) -> Watch | None:
+    def watch(self, plan: Plan, point: Point) -> Watch | None:
         """Return what watches the runs of a load where the configuration asks for it."""
-        return watch_of(self.demands, plan.load, self.repeat) if self.config.get("abort_on_fail") else None
+        if not self.config.get("abort_on_fail"):
+            return None
+        demands = dict(self.demands)
+        if point.purpose is not Purpose.POINT:  # a small load of a search misses a rate and holds
+            demands = {metric: limit for metric, limit in demands.items() if metric not in sla.AT_LEAST}
+        return watch_of(demands, plan.load, self.repeat)
 
 
 def runs_of(
@@ -124,7 +129,7 @@ def _run(session: Session, point: Point, number: int, measure: Measure, kept: Ch
 
 def _measured(session: Session, plan: Plan, point: Point, measure: Measure, kept: Checkpoint) -> list[Measured]:
     """Measure one load as often as asked, or take what is on disk of it."""
-    watched = session.watch(plan)
+    watched = session.watch(plan, point)
     measured: list[Measured] = []
     for number in range(1, session.repeat + 1):
         if session.repeat > 1:
@@ -137,6 +142,8 @@ def _measured(session: Session, plan: Plan, point: Point, measure: Measure, kept
             kept.keep(point, number, found)
         else:
             session.log.info("measured already, %s", report.timestamp(found.started_at))
+            if watched is not None:
+                watched.take(found.result)
         measured.append(found)
         if found.result.stopped_early is not None:
             break

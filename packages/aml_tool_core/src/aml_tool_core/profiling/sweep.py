@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, TypeGuard
 
 from aml_tool_core.errors import InputError
 
@@ -18,7 +18,7 @@ class Bounds:
     highest: float
 
 
-def is_single(setting: Any) -> bool:
+def is_single(setting: Any) -> TypeGuard[float]:
     """Tell whether a setting of a valid configuration is one number."""
     return isinstance(setting, int | float)
 

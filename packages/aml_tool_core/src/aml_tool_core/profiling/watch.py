@@ -12,7 +12,7 @@ from dataclasses import dataclass, field
 from aml_tool_core.profiling.histogram import nearest_rank
 from aml_tool_core.profiling.load import Load
 from aml_tool_core.profiling.progress import Counts, Snapshot
-from aml_tool_core.profiling.result import TOO_MANY_REQUESTS
+from aml_tool_core.profiling.result import TOO_MANY_REQUESTS, Result
 from aml_tool_core.profiling.sla import latency_demand
 
 # A histogram's bucket is given by its highest value, at most 0.1 % above its lowest.
@@ -59,6 +59,20 @@ class Watch:
         self._take(snapshot.counts)
         found = (self._judge(metric, limit) for metric, limit in self.sla.items())
         self.lost = next((said for said in found if said is not None), None)
+
+    def take(self, result: Result) -> None:
+        """Take a whole run that was made before."""
+        errors = result.errors
+        self.begin()
+        service_time = result.service_time or result.latency  # the same thing where the engine tells one
+        self._take(
+            Counts(
+                errors.connect + errors.read + errors.write + errors.timeout,
+                {**(errors.status or {}), **({0: errors.unknown_status} if errors.unknown_status else {})},
+                tuple(result.latency.counts),
+                tuple(service_time.counts),
+            )
+        )
 
     def _take(self, counts: Counts) -> None:
         refused = counts.not_2xx.get(TOO_MANY_REQUESTS, 0)
