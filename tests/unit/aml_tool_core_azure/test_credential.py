@@ -4,11 +4,16 @@ from __future__ import annotations
 
 import base64
 import json
+import threading
 import time
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 
 import pytest
 from aml_tool_core import ToolError, logs
 from aml_tool_core.azure.credential import credential
+from aml_tool_core.azure.failures import TimedOut, asking
+
+ENVIRONMENT = ("MSI_ENDPOINT", "MSI_SECRET", "AZURE_TENANT_ID", "ARM_CLOUD_METADATA_URL", "AZUREML_CURRENT_CLOUD")
 
 
 def web_token(expires_on: float) -> str:
@@ -48,8 +53,39 @@ def test_a_given_token_is_hidden_from_logs() -> None:
 def test_a_compute_uses_its_managed_identity(
     environment: dict[str, str], kind: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    for name in ("MSI_ENDPOINT", "MSI_SECRET", "AZURE_TENANT_ID", "ARM_CLOUD_METADATA_URL", "AZUREML_CURRENT_CLOUD"):
+    for name in ENVIRONMENT:
         monkeypatch.delenv(name, raising=False)
     for name, value in environment.items():
         monkeypatch.setenv(name, value)
     assert type(credential()).__name__ == kind
+
+
+class Throttled(BaseHTTPRequestHandler):
+    """A token service that asks everybody to come back in an hour."""
+
+    def do_GET(self) -> None:
+        self.send_response(429)
+        self.send_header("Retry-After", "3600")
+        self.send_header("Content-Length", "0")
+        self.end_headers()
+
+    def log_message(self, *_words: object) -> None:
+        """Say nothing."""
+
+
+@pytest.mark.parametrize("left_sec", [None, 20])
+def test_a_token_service_that_asks_for_an_hour_does_not_hold_a_tool(
+    left_sec: float | None, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for name in ENVIRONMENT:
+        monkeypatch.delenv(name, raising=False)
+    with ThreadingHTTPServer(("127.0.0.1", 0), Throttled) as server:
+        threading.Thread(target=server.serve_forever).start()
+        try:
+            monkeypatch.setenv("MSI_ENDPOINT", f"http://127.0.0.1:{server.server_port}/MSI/auth")
+            monkeypatch.setenv("MSI_SECRET", "s")
+            found = credential(deadline=None if left_sec is None else time.monotonic() + left_sec)
+            with pytest.raises(TimedOut, match="a token: Azure asks to wait 3600 s"), asking("a token"):
+                found.get_token("https://management.azure.com/.default")
+        finally:
+            server.shutdown()

@@ -5,6 +5,7 @@ from __future__ import annotations
 from datetime import datetime, timedelta, timezone
 
 import pytest
+from aml_tool_core import ToolError
 from aml_tool_core.azure import monitor
 from aml_tool_core.azure.credential import credential
 from aml_tool_core.azure.monitor import Metric, Sample, deployment_metrics, whole_minutes
@@ -71,7 +72,7 @@ def test_empty_minutes_and_minutes_outside_the_run_are_left_out() -> None:
 
 
 def test_a_run_without_a_whole_minute_gets_the_minutes_it_lies_in_and_says_so(monkeypatch: pytest.MonkeyPatch) -> None:
-    def ask(_credential: object, _id: str, minutes: tuple[datetime, ...]) -> dict[str, Metric]:
+    def ask(_credential: object, _id: str, minutes: tuple[datetime, ...], _deadline: float) -> dict[str, Metric]:
         samples = tuple(Sample(minute, 10.0, 30.0, 5.0) for minute in minutes)
         return {name: Metric("Percent", samples) for name in monitor._ALWAYS_SAMPLED}
 
@@ -85,12 +86,30 @@ def test_a_run_without_a_whole_minute_gets_the_minutes_it_lies_in_and_says_so(mo
 
 
 def test_a_minute_is_late_until_every_metric_has_it(monkeypatch: pytest.MonkeyPatch) -> None:
-    def ask(_credential: object, _id: str, minutes: tuple[datetime, ...]) -> dict[str, Metric]:
+    def ask(_credential: object, _id: str, minutes: tuple[datetime, ...], _deadline: float) -> dict[str, Metric]:
         return {"CpuUtilizationPercentage": Metric("Percent", (Sample(minutes[0], 10.0, 30.0, 5.0),))}
 
     monkeypatch.setattr(monitor, "_ask", ask)
     usage = deployment_metrics(credential("opaque"), DEPLOYMENT_ID, at(0), at(1), wait_sec=0.1)
     assert usage.reasons == ("Azure Monitor gave no CPU or memory figures for 1 of 1 minutes in 0.1 s",)
+
+
+def test_what_an_earlier_look_found_is_kept_when_a_later_one_fails(monkeypatch: pytest.MonkeyPatch) -> None:
+    answers = [{"CpuUtilizationPercentage": Metric("Percent", (Sample(at(0), 10.0, 30.0, 5.0),))}]
+
+    def ask(*_arguments: object) -> dict[str, Metric]:
+        if not answers:
+            raise ToolError("Azure Monitor: Azure answered 503")
+        return answers.pop()
+
+    monkeypatch.setattr(monitor, "_ask", ask)
+    monkeypatch.setattr(monitor, "_POLL_SEC", 0.01)
+    usage = deployment_metrics(credential("opaque"), DEPLOYMENT_ID, at(0), at(2), wait_sec=60)
+    assert set(usage.metrics) == {"CpuUtilizationPercentage"}
+    assert usage.reasons == (
+        "Azure Monitor gave no CPU or memory figures for 2 of 2 minutes in 60 s",
+        "Azure Monitor: Azure answered 503",
+    )
 
 
 @pytest.mark.parametrize(

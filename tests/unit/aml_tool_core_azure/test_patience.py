@@ -11,6 +11,8 @@ from aml_tool_core.azure import operation, patience
 from aml_tool_core.azure.failures import Conflict, TimedOut, WaitTooLong, asking
 from aml_tool_core.azure.operation import pause_sec, unhindered
 from aml_tool_core.azure.patience import Transport
+from azure.core.pipeline.transport import RequestsTransport
+from azure.core.polling import LROPoller, NoPolling
 
 
 @pytest.fixture
@@ -46,6 +48,64 @@ def test_a_wait_that_does_not_fit_is_an_error_at_once(deadline_in_sec: float | N
 def test_a_poll_waits_no_longer_than_there_is_time(slept: list[float]) -> None:
     Transport(time.monotonic() + 2).sleep(30)
     assert slept[0] <= 2
+
+
+@pytest.mark.parametrize("asked_sec", [0.5, 30, 3600])
+def test_when_the_time_is_over_nothing_is_waited_for(asked_sec: float, slept: list[float]) -> None:
+    with pytest.raises(WaitTooLong):
+        Transport(time.monotonic() - 1).sleep(asked_sec)
+    assert slept == []
+
+
+@pytest.mark.parametrize(
+    ("left_sec", "given", "connect_sec", "read_sec"),
+    [
+        (None, {}, None, None),
+        (9000, {}, 30, 120),
+        (60, {}, 30, 60),
+        (60, {"connection_timeout": 1}, 1, 60),
+        (-5, {}, 5, 5),
+    ],
+)
+def test_a_call_takes_no_longer_than_there_is_time(
+    left_sec: float | None, given: Any, connect_sec: float | None, read_sec: float | None, monkeypatch: Any
+) -> None:
+    sent: list[dict[str, Any]] = []
+    monkeypatch.setattr(RequestsTransport, "send", lambda _self, _request, **options: sent.append(options))
+    Transport(None if left_sec is None else time.monotonic() + left_sec).send(object(), **given)
+    for name, wanted_sec in (("connection_timeout", connect_sec), ("read_timeout", read_sec)):
+        assert sent[0].get(name) == (None if wanted_sec is None else pytest.approx(wanted_sec, abs=5))
+
+
+class Unending(NoPolling):  # type: ignore[misc]  # azure-core's, without a type
+    """Asks and sleeps as azure-core's own polling does; the operation has no end."""
+
+    def __init__(self, transport: Transport) -> None:
+        super().__init__()
+        self.transport = transport
+        self.polls = 0
+
+    def run(self) -> None:
+        while True:
+            self.polls += 1
+            self.transport.sleep(0.05)
+
+    def status(self) -> str:
+        return "InProgress"
+
+    def finished(self) -> bool:
+        return False
+
+
+def test_an_operation_that_is_not_done_in_time_is_asked_for_no_longer() -> None:
+    deadline = time.monotonic() + 0.3
+    polling = Unending(Transport(deadline))
+    poller: LROPoller[None] = LROPoller(None, None, lambda _: None, polling)
+    with pytest.raises(TimedOut, match=r"it: not done after 0 s \(InProgress\); raise --timeout_sec"):
+        operation.finish(poller, "it", deadline)
+    poller._thread.join(timeout=60)
+    assert not poller._thread.is_alive()
+    assert polling.polls < 10
 
 
 def test_pauses_grow_and_differ() -> None:

@@ -28,21 +28,28 @@ _NEW_TOKEN = (
 )
 
 
-def credential(identity_access_token: str | None = None) -> TokenCredential:
+def credential(identity_access_token: str | None = None, deadline: float | None = None) -> TokenCredential:
     """Return the credential for a given token, else the compute's managed identity, else the developer's login.
 
-    Raises ToolError when the given token has expired.
+    It waits for the token service no longer than until `deadline`, a time of `time.monotonic()`, and never for a single
+    wait beyond all measure. When it is asked for a token it raises ToolError where the given one has expired.
     """
     if identity_access_token is not None:
         logs.hide(identity_access_token)
         return _StaticCredential(identity_access_token)
     from azure.identity import DefaultAzureCredential, ManagedIdentityCredential
 
+    from aml_tool_core.azure import patience
+
     client_id = os.environ.get(CLIENT_ID_VARIABLE) or None
     if _MANAGED_IDENTITY_VARIABLE in os.environ and _SERVICE_PRINCIPAL_VARIABLE not in os.environ:
         # A compute: to go on looking for az, azd and pwsh when its identity is refused would only blur the error.
-        return ManagedIdentityCredential(client_id=client_id)
-    return DefaultAzureCredential(authority=cloud.current().authority, managed_identity_client_id=client_id)
+        return ManagedIdentityCredential(client_id=client_id, transport=patience.Transport(deadline))
+    return DefaultAzureCredential(
+        authority=cloud.current().authority,
+        managed_identity_client_id=client_id,
+        transport=patience.Transport(deadline),
+    )
 
 
 class _StaticCredential:

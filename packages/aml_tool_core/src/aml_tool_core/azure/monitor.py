@@ -115,11 +115,14 @@ def deployment_metrics(
         )
     deadline = time.monotonic() + wait_sec
     told = False
+    metrics: dict[str, Metric] = {}
     while True:
         try:
-            metrics = _ask(credential, deployment_id, minutes)
+            metrics = _ask(credential, deployment_id, minutes, deadline)
         except ToolError as error:
-            return ResourceUsage({}, (str(error),), whole)
+            # What an earlier look has found is worth having, without the minutes that were late.
+            gaps = reasons + _gaps(metrics, minutes, wait_sec) if metrics else ()
+            return ResourceUsage(metrics, (*gaps, str(error)), whole)
         left_sec = deadline - time.monotonic()
         if minutes[-1] in _sampled(metrics) or left_sec <= 0:
             return ResourceUsage(metrics, reasons + _gaps(metrics, minutes, wait_sec), whole)
@@ -164,7 +167,9 @@ def _gaps(metrics: Mapping[str, Metric], minutes: Sequence[datetime], wait_sec: 
     return (f"Azure Monitor gave no CPU or memory figures for {lacking} of {len(minutes)} minutes in {wait_sec:g} s",)
 
 
-def _ask(credential: TokenCredential, deployment_id: str, minutes: Sequence[datetime]) -> dict[str, Metric]:
+def _ask(
+    credential: TokenCredential, deployment_id: str, minutes: Sequence[datetime], deadline: float
+) -> dict[str, Metric]:
     from azure.mgmt.monitor import MonitorManagementClient
 
     here = cloud.current()
@@ -177,7 +182,7 @@ def _ask(credential: TokenCredential, deployment_id: str, minutes: Sequence[date
             subscription_id,
             base_url=here.arm_url,
             credential_scopes=[here.scope],
-            transport=patience.Transport(),
+            transport=patience.Transport(deadline),
             **patience.RETRIES,
         ) as client,
     ):

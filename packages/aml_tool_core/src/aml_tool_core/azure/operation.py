@@ -9,7 +9,7 @@ from collections.abc import Callable
 from typing import TYPE_CHECKING, Any, TypeVar
 
 from aml_tool_core.azure import sdk_output
-from aml_tool_core.azure.failures import Conflict, TimedOut, asking
+from aml_tool_core.azure.failures import Conflict, TimedOut, WaitTooLong, asking
 
 if TYPE_CHECKING:
     from azure.core.polling import LROPoller
@@ -30,15 +30,24 @@ def finish(poller: LROPoller[_Result], what: str, deadline: float) -> _Result:
     """
     begun = time.monotonic()
     with asking(what), sdk_output.diverted():
-        while not poller.done():
-            left_sec = deadline - time.monotonic()
-            if left_sec <= 0:
-                waited = time.monotonic() - begun
-                raise TimedOut(f"{what}: not done after {waited:.0f} s ({_status(poller)}); raise --timeout_sec")
-            poller.wait(min(_PROGRESS_SEC, left_sec))
-            if not poller.done():
-                _log.info("%s: %s, %.0f s", what, _status(poller), time.monotonic() - begun)
-        return poller.result()
+        try:
+            while not poller.done():
+                left_sec = deadline - time.monotonic()
+                if left_sec <= 0:
+                    raise _late(poller, what, begun)
+                poller.wait(min(_PROGRESS_SEC, left_sec))
+                if not poller.done():
+                    _log.info("%s: %s, %.0f s", what, _status(poller), time.monotonic() - begun)
+            return poller.result()
+        except WaitTooLong as error:
+            if time.monotonic() < deadline:
+                raise
+            raise _late(poller, what, begun) from error  # the poller has noticed before us
+
+
+def _late(poller: LROPoller[Any], what: str, begun: float) -> TimedOut:
+    waited_sec = time.monotonic() - begun
+    return TimedOut(f"{what}: not done after {waited_sec:.0f} s ({_status(poller)}); raise --timeout_sec")
 
 
 def settled(find: Callable[[], Any | None], what: str, deadline: float) -> Any | None:
