@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import errno
 import os
+from contextlib import ExitStack
 from pathlib import Path
 
 import pytest
@@ -46,7 +47,7 @@ def test_version_2_is_found(own: str, folder: str | None) -> None:
 
 def test_nothing_mounted_is_said() -> None:
     with pytest.raises(CgroupsUnavailable, match="mount /sys/fs/cgroup"):
-        cgroups.make_parent(parse_mounts("", "0::/\n"), "azureml_local-test")
+        cgroups.make_parent(parse_mounts("", "0::/\n"), "azureml_local-test", ExitStack())
 
 
 @pytest.mark.parametrize(
@@ -79,17 +80,82 @@ def test_in_version_2_the_nearest_group_that_hands_the_controllers_on_is_taken(t
     own = folder_v2(slice_ / "session.scope", processes="1\n")
     # The kernel fills a new group's folder; here it is there already.
     folder_v2(slice_ / "azureml_local-test")
-    parent = cgroups.make_parent(Mounts({}, (own, top)), "azureml_local-test")
+    parent = cgroups.make_parent(Mounts({}, (own, top)), "azureml_local-test", ExitStack())
     assert parent.distinct == (slice_ / "azureml_local-test",)
     # Writing replaces the list here, while the kernel would add to it.
     assert (parent.distinct[0] / "cgroup.subtree_control").read_text() == "+cpu +memory +io"
+    # Nobody limits us here.
+    assert not (parent.distinct[0] / "cpu.max").exists() and not (parent.distinct[0] / "memory.max").exists()
+
+
+def test_in_version_2_what_limits_us_goes_along_to_a_group_beside_ours(tmp_path: Path) -> None:
+    """As in a container that sees the machine's groups: `docker run --cpus 1.5 --memory 1g --cgroupns=host`."""
+    top = folder_v2(tmp_path / "top", enabled="cpu io memory")
+    (top / "cpu.max").write_text("50000 100000\n")
+    docker = folder_v2(top / "docker", enabled="cpu memory")
+    outer = folder_v2(docker / "abc", enabled="", processes="")
+    own = folder_v2(outer / "inner", controllers="", processes="1\n")
+    (outer / "cpu.max").write_text("75000 50000\n")
+    (outer / "memory.max").write_text("1073741824\n")
+    (own / "memory.max").write_text("max\n")
+    folder_v2(docker / "azureml_local-test", controllers="cpu memory")
+    parent = cgroups.make_parent(Mounts({}, (own, top)), "azureml_local-test", ExitStack())
+    (made,) = parent.distinct
+    assert made == docker / "azureml_local-test"
+    # The limit of what lies above both holds by itself.
+    assert (made / "cpu.max").read_text() == "150000 100000"
+    assert (made / "memory.max").read_text() == "1073741824"
+    # Others' groups stay as they are.
+    assert (docker / "cgroup.subtree_control").read_text() == "cpu memory\n"
+
+
+def test_in_version_2_nothing_is_changed_above_our_own_group(tmp_path: Path) -> None:
+    """The system's root, which may have processes beside controllers, hands none on here."""
+    top = folder_v2(tmp_path / "top", enabled="pids", processes="1\n")
+    (top / "cgroup.type").unlink()
+    own = folder_v2(top / "session.scope", processes="1\n")
+    with pytest.raises(CgroupsUnavailable, match="processes of others"):
+        cgroups.make_parent(Mounts({}, (own, top)), "azureml_local-test", ExitStack())
+    assert (top / "cgroup.subtree_control").read_text() == "pids\n"
+    assert [entry.name for entry in top.iterdir() if entry.is_dir()] == ["session.scope"]
+
+
+def test_in_version_2_a_group_that_lacks_the_controllers_is_not_vacated(tmp_path: Path) -> None:
+    own = folder_v2(tmp_path / "top" / "delegated.scope", controllers="memory pids", processes=f"{os.getpid()}\n")
+    folder_v2(own / "azureml_local-test-supervisor")
+    with pytest.raises(CgroupsUnavailable, match="the controller cpu is not handed on"):
+        cgroups.make_parent(Mounts({}, (own, tmp_path / "top")), "azureml_local-test", ExitStack())
+    assert (own / "cgroup.procs").read_text() == f"{os.getpid()}\n"
+
+
+def test_in_version_2_a_refusal_leaves_nothing_behind(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    own = folder_v2(tmp_path / "top" / "delegated.scope", processes=f"{os.getpid()}\n")
+    moves: list[tuple[int, str]] = []
+    # In the kernel's file system an empty group's folder can be removed although there are files in it.
+    monkeypatch.setattr(cgroups, "_move", lambda pid, folder: moves.append((pid, folder.name)))
+    # Our own group, once made, has no files here: it cannot hand on what it has not got.
+    with pytest.raises(CgroupsUnavailable, match=r"cgroup\.subtree_control: No such file"):
+        cgroups.make_parent(Mounts({}, (own, tmp_path / "top")), "azureml_local-test", ExitStack())
+    assert moves == [(os.getpid(), "azureml_local-test-supervisor"), (os.getpid(), "delegated.scope")]
+    assert [entry.name for entry in own.iterdir() if entry.is_dir()] == []
+    assert (own / "cgroup.subtree_control").read_text() == "-cpu -memory -io"
+
+
+def test_what_was_made_can_be_taken_back_later(tmp_path: Path) -> None:
+    own = tmp_path / "cpu"
+    own.mkdir()
+    with ExitStack() as undo:
+        mounts = Mounts(dict.fromkeys(("cpu", "cpuacct", "memory"), (own, own)), None)
+        parent = cgroups.make_parent(mounts, "azureml_local-test", undo)
+        (own / "azureml_local-test" / "trial").mkdir()
+    assert parent.distinct == (own / "azureml_local-test",) and list(own.iterdir()) == []
 
 
 def test_in_version_2_a_group_with_other_processes_is_left_alone(tmp_path: Path) -> None:
     top = folder_v2(tmp_path / "top", processes="1\n")
     own = folder_v2(top / "session.scope", processes=f"1\n{os.getpid()}\n")
     with pytest.raises(CgroupsUnavailable, match=r"holds processes of others.*Delegate=yes"):
-        cgroups.make_parent(Mounts({}, (own, top)), "azureml_local-test")
+        cgroups.make_parent(Mounts({}, (own, top)), "azureml_local-test", ExitStack())
     assert {entry.name for entry in own.iterdir() if entry.is_dir()} == set()
 
 
@@ -97,7 +163,7 @@ def test_in_version_2_a_group_of_our_own_is_vacated(tmp_path: Path) -> None:
     own = folder_v2(tmp_path / "top" / "delegated.scope", processes=f"{os.getpid()}\n")
     folder_v2(own / "azureml_local-test")
     leaf = folder_v2(own / "azureml_local-test-supervisor")
-    parent = cgroups.make_parent(Mounts({}, (own, tmp_path / "top")), "azureml_local-test")
+    parent = cgroups.make_parent(Mounts({}, (own, tmp_path / "top")), "azureml_local-test", ExitStack())
     assert parent.distinct == (own / "azureml_local-test",) and cgroups.vacated(parent) == (leaf,)
     assert (leaf / "cgroup.procs").read_text() == str(os.getpid())
 
@@ -106,7 +172,7 @@ def test_in_version_2_the_shell_that_started_us_is_not_moved(tmp_path: Path) -> 
     top = folder_v2(tmp_path / "top")
     own = folder_v2(top / "delegated.scope", processes=f"{os.getpid()}\n{os.getppid()}\n")
     with pytest.raises(CgroupsUnavailable, match="processes of others"):
-        cgroups.make_parent(Mounts({}, (own, top)), "azureml_local-test")
+        cgroups.make_parent(Mounts({}, (own, top)), "azureml_local-test", ExitStack())
 
 
 def test_limits_and_figures_of_version_2(tmp_path: Path) -> None:

@@ -115,13 +115,16 @@ def own_mounts() -> Mounts:
 # Making
 
 
-def make_parent(mounts: Mounts, name: str) -> Group:
-    """Make our own group, below which instances get theirs; raises CgroupsUnavailable."""
+def make_parent(mounts: Mounts, name: str, undo: contextlib.ExitStack) -> Group:
+    """Make our own group, below which instances get theirs; raises CgroupsUnavailable.
+
+    `undo` gets what takes all of it back, for whoever finds out later that it cannot be used.
+    """
     try:
         if all(controller in mounts.v1 for controller in NEEDED_V1):
-            return _make_parent_v1(mounts, name)
+            return _make_parent_v1(mounts, name, undo)
         if mounts.v2 is not None:
-            return _make_parent_v2(*mounts.v2, name)
+            return _make_parent_v2(*mounts.v2, name, undo)
     except OSError as error:
         raise CgroupsUnavailable(words(error)) from error
     raise CgroupsUnavailable(
@@ -149,32 +152,31 @@ def words(error: OSError) -> str:
     return f"{place}: {error.strerror}"
 
 
-def _make_parent_v1(mounts: Mounts, name: str) -> Group:
+def _make_parent_v1(mounts: Mounts, name: str, undo: contextlib.ExitStack) -> Group:
     # Below our own groups, so that whatever limits us limits the instances too.
     wanted = [*NEEDED_V1, *(["blkio"] if "blkio" in mounts.v1 else [])]
     parent = Group(1, {controller: mounts.v1[controller][0] / name for controller in wanted})
-    for folder in parent.distinct:
-        folder.mkdir(exist_ok=True)
+    with contextlib.ExitStack() as attempt:
+        for folder in parent.distinct:
+            _make(folder, attempt)
+        undo.push(attempt.pop_all())
     return parent
 
 
-def _make_parent_v2(own: Path, top: Path, name: str) -> Group:
-    """Find the nearest place above us whose children get the controllers.
+def _make_parent_v2(own: Path, top: Path, name: str, undo: contextlib.ExitStack) -> Group:
+    """Find the nearest place, our own group or above, whose children get the controllers.
 
     A group that has processes cannot hand controllers on (the "no internal processes" rule), so it is seldom our own.
+    Above it nothing is changed: a place there has to hand them on already.
     """
-    lineage = [own, *(folder for folder in own.parents if folder == top or top in folder.parents)]
     refusal: OSError | None = None
-    for folder in lineage:
+    for folder in _lineage(own, top):
         try:
-            if not _hands_on(folder) and not (
-                _is_root(folder) or (folder == own and _vacate(folder, name + LEAF_SUFFIX))
-            ):
-                continue
-            _hand_on(folder)
-            parent = folder / name
-            parent.mkdir(exist_ok=True)
-            _hand_on(parent)
+            with contextlib.ExitStack() as attempt:
+                parent = _try_place(folder, own, name, attempt)
+                if parent is None:
+                    continue
+                undo.push(attempt.pop_all())
         except OSError as error:
             refusal = refusal or error
             continue
@@ -184,19 +186,59 @@ def _make_parent_v2(own: Path, top: Path, name: str) -> Group:
     raise OSError(errno.EBUSY, os.strerror(errno.EBUSY), str(own))
 
 
+def _try_place(folder: Path, own: Path, name: str, undo: contextlib.ExitStack) -> Path | None:
+    """Make our group in one place; None where that place is not to be had."""
+    parent = folder / name
+    if folder != own:
+        if not _hands_on(folder):
+            return None
+        _make(parent, undo)
+        # Beside our own group and not below it: what limits us would not limit the instances.
+        passed = [group for group in _lineage(own, folder) if group != folder]
+        _limit(parent, _inherited_quota_v2(passed), _inherited_bytes_v2(passed))
+    else:
+        # Before anything is moved: a group that has not got the controllers cannot hand them on.
+        _require_controllers(folder)
+        if not _hands_on(folder) and not _is_root(folder) and not _vacate(folder, name + LEAF_SUFFIX, undo):
+            return None
+        _hand_on(folder, undo)
+        _make(parent, undo)
+    _hand_on(parent, undo)
+    return parent
+
+
+def _make(folder: Path, undo: contextlib.ExitStack) -> None:
+    folder.mkdir(exist_ok=True)
+    undo.callback(lambda: remove(tree_of(folder)))
+
+
+def _limit(parent: Path, vcpus: float | None, memory_bytes: int | None) -> None:
+    """Hold all instances together to what holds us."""
+    if vcpus is not None:
+        (parent / "cpu.max").write_text(f"{max(SHORTEST_QUOTA_US, int(vcpus * PERIOD_US))} {PERIOD_US}")
+    if memory_bytes is not None:
+        (parent / "memory.max").write_text(str(memory_bytes))
+
+
 def _hands_on(folder: Path) -> bool:
     return set(NEEDED_V2) <= set((folder / "cgroup.subtree_control").read_text().split())
 
 
-def _hand_on(folder: Path) -> None:
-    """Give the controllers to the groups below a folder."""
+def _require_controllers(folder: Path) -> list[str]:
+    """Return the controllers that a group has and that are wanted below it; raises OSError when a needed one lacks."""
     present = (folder / "cgroup.controllers").read_text().split()
-    enabled = (folder / "cgroup.subtree_control").read_text().split()
-    wanted = [controller for controller in (*NEEDED_V2, "io") if controller in present and controller not in enabled]
     if missing := [controller for controller in NEEDED_V2 if controller not in present]:
         raise OSError(errno.ENOENT, f"the controller {missing[0]} is not handed on to it", str(folder))
-    if wanted:
-        (folder / "cgroup.subtree_control").write_text(" ".join(f"+{controller}" for controller in wanted))
+    return [controller for controller in (*NEEDED_V2, "io") if controller in present]
+
+
+def _hand_on(folder: Path, undo: contextlib.ExitStack) -> None:
+    """Give the controllers to the groups below a folder."""
+    control = folder / "cgroup.subtree_control"
+    enabled = control.read_text().split()
+    if wanted := [controller for controller in _require_controllers(folder) if controller not in enabled]:
+        control.write_text(" ".join(f"+{controller}" for controller in wanted))
+        undo.callback(lambda: control.write_text(" ".join(f"-{controller}" for controller in wanted)))
 
 
 def _is_root(folder: Path) -> bool:
@@ -210,16 +252,22 @@ def vacated(parent: Group) -> tuple[Path, ...]:
     return tuple(leaf for leaf in leaves if leaf.exists())
 
 
-def _vacate(folder: Path, name: str) -> bool:
+def _vacate(folder: Path, name: str, undo: contextlib.ExitStack) -> bool:
     """Move this process, and the `up` that waits for it, a group down, if nobody else is in ours."""
     members = _members(folder / "cgroup.procs")
     if not all(pid == os.getpid() or (pid == os.getppid() and _is_up(pid)) for pid in members):
         return False
     leaf = folder / name
     leaf.mkdir(exist_ok=True)
+    undo.callback(leaf.rmdir)
     for pid in members:
-        (leaf / "cgroup.procs").write_text(str(pid))
+        undo.callback(_move, pid, folder)
+        _move(pid, leaf)
     return True
+
+
+def _move(pid: int, folder: Path) -> None:
+    (folder / "cgroup.procs").write_text(str(pid))
 
 
 def _is_up(pid: int) -> bool:
@@ -386,22 +434,29 @@ def inherited_vcpus(mounts: Mounts) -> float | None:
             if quota is not None and quota > 0 and period:
                 quotas.append(quota / period)
     elif mounts.v2 is not None:
-        for folder in _lineage(*mounts.v2):
-            path = folder / "cpu.max"
-            fields = path.read_text().split() if path.exists() else ["max"]
-            if fields[0] != "max":
-                quotas.append(int(fields[0]) / int(fields[1]))
+        return _inherited_quota_v2(_lineage(*mounts.v2))
     return min(quotas, default=None)
+
+
+def _inherited_quota_v2(folders: Iterable[Path]) -> float | None:
+    paths = [folder / "cpu.max" for folder in folders]
+    pairs = [path.read_text().split() for path in paths if path.exists()]
+    return min((int(quota) / int(period) for quota, period in pairs if quota != "max"), default=None)
 
 
 def inherited_memory_bytes(mounts: Mounts) -> int | None:
     """Return the memory that the groups we are in leave us; None when they set no limit."""
     if "memory" in mounts.v1:
         paths = [folder / "memory.limit_in_bytes" for folder in _lineage(*mounts.v1["memory"])]
-    elif mounts.v2 is not None:
-        paths = [folder / "memory.max" for folder in _lineage(*mounts.v2)]
-    else:
-        paths = []
+        return _smallest(paths)
+    return None if mounts.v2 is None else _inherited_bytes_v2(_lineage(*mounts.v2))
+
+
+def _inherited_bytes_v2(folders: Iterable[Path]) -> int | None:
+    return _smallest(folder / "memory.max" for folder in folders)
+
+
+def _smallest(paths: Iterable[Path]) -> int | None:
     limits = [limit for path in paths if (limit := _number(path)) is not None and limit < NO_LIMIT_BYTES]
     return min(limits, default=None)
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import json
 import logging
 import math
@@ -12,6 +13,7 @@ import sys
 from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 
 import psutil
@@ -34,6 +36,8 @@ GROUP_PREFIX = "azureml_local-"
 SWITCH_VARIABLE = "AZUREML_LOCAL_CGROUPS"
 TRIAL = "trial"
 TRIAL_BYTES = 256 * MIB
+# Python's own start takes a tenth of a second; a machine may be busy.
+TRIAL_LIMIT_SEC = 60.0
 
 
 @dataclass(frozen=True)
@@ -144,7 +148,10 @@ class Confinement:
             except OSError as error:
                 message = f"{error.filename}: the instance's control group cannot be made: {error.strerror}"
                 raise DeploymentError("InternalServerError", message) from error
-        return Cell(grant, size.name, self._take_cpus(grant.vcpus), group, self._give_back)
+        cpus = self._take_cpus(grant.vcpus)
+        give_back = partial(self._give_back, cpus)
+        # Said even where it is all of them: a group that is not below ours has its own set of CPUs.
+        return Cell(grant, size.name, cpus or (self.machine.cpus if group else ()), group, give_back)
 
     def _take_cpus(self, vcpus: float) -> tuple[int, ...]:
         """Choose the CPUs with the fewest instances, so that a program counts as many as the size has."""
@@ -173,7 +180,7 @@ class Cell:
         size_name: str,
         cpus: tuple[int, ...],
         group: Group | None,
-        give_back: Callable[[tuple[int, ...]], None],
+        give_back: Callable[[], None],
     ) -> None:
         self.grant = grant
         self.cpus = cpus
@@ -230,7 +237,7 @@ class Cell:
         if self._closed:
             return
         self._closed = True
-        self._give_back(self.cpus)
+        self._give_back()
         if self._group is not None and (left := await asyncio.to_thread(cgroups.remove, self._group.distinct)):
             LOGGER.warning("%s: the control group is still in use; the next start removes it", left[0])
 
@@ -244,14 +251,16 @@ def confine(name: str, environ: Mapping[str, str] = os.environ) -> Confinement:
     machine = this_machine(mounts)
     if environ.get(SWITCH_VARIABLE, "").lower() == "off":
         return Confinement(machine, None, f"{SWITCH_VARIABLE}=off: unset it and start again")
-    parent: Group | None = None
     try:
-        parent = cgroups.make_parent(mounts, name)
-        _try_out(parent, machine.vcpus)
+        with contextlib.ExitStack() as undo:
+            parent = cgroups.make_parent(mounts, name, undo)
+            _try_out(parent, machine.vcpus)
+            undo.pop_all()
     except CgroupsUnavailable as refusal:
-        if parent is not None:
-            cgroups.remove(path for folder in parent.distinct for path in cgroups.tree_of(folder))
         return Confinement(machine, None, str(refusal))
+    except OSError as error:
+        # What was begun cannot be taken back; the next start tries again.
+        return Confinement(machine, None, cgroups.words(error))
     return Confinement(machine, parent)
 
 
@@ -260,19 +269,26 @@ def _try_out(parent: Group, vcpus: float) -> None:
     try:
         cgroups.weigh(parent, vcpus)
         group = cgroups.make_group(parent, TRIAL, vcpus, TRIAL_BYTES)
+        options = [word for entrance in group.entrances for word in ("--group", str(entrance))]
+        done = subprocess.run(
+            [sys.executable, "-I", "-S", str(CONFINE), *options, "--", sys.executable, "-I", "-S", "-c", "pass"],
+            stdin=subprocess.DEVNULL,
+            capture_output=True,
+            text=True,
+            check=False,
+            timeout=TRIAL_LIMIT_SEC,
+        )
+        if done.returncode != 0:
+            said = done.stderr.strip() or f"a process in {group.distinct[0]}: status {done.returncode}"
+            raise CgroupsUnavailable(said)
+        left = cgroups.remove(group.distinct)
     except OSError as error:
         raise CgroupsUnavailable(cgroups.words(error)) from error
-    options = [word for entrance in group.entrances for word in ("--group", str(entrance))]
-    done = subprocess.run(
-        [sys.executable, "-I", "-S", str(CONFINE), *options, "--", sys.executable, "-I", "-S", "-c", "pass"],
-        stdin=subprocess.DEVNULL,
-        capture_output=True,
-        text=True,
-        check=False,
-    )
-    if done.returncode != 0:
-        raise CgroupsUnavailable(done.stderr.strip() or f"a process in {group.distinct[0]}: status {done.returncode}")
-    cgroups.remove(group.distinct)
+    except subprocess.TimeoutExpired:
+        message = f"{group.distinct[0]}: a process in it has not come to its end within {TRIAL_LIMIT_SEC:g} s"
+        raise CgroupsUnavailable(message) from None
+    if left:
+        raise CgroupsUnavailable(f"{left[0]}: cannot be removed, although no process is in it")
 
 
 def group_name(home_id: str) -> str:
