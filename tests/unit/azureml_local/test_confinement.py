@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import errno
 import json
 import signal
 import subprocess
@@ -15,6 +16,7 @@ from pathlib import Path
 import psutil
 import pytest
 from azureml_local.models.vm_sizes import VmSize, find_vm_size
+from azureml_local.runtime import cgroups
 from azureml_local.runtime import confinement as module
 from azureml_local.runtime.cgroups import Group, own_mounts
 from azureml_local.runtime.confinement import (
@@ -165,6 +167,15 @@ def test_a_process_is_inside_from_its_first_instruction(held: Confinement) -> No
     asyncio.run(cell.close())
 
 
+def test_a_size_of_all_there_is_keeps_to_this_process_s_cpus(groups: Confinement) -> None:
+    """Said to the process, since a group that is not below ours may have more of them."""
+    cell = groups.admit("one", size_of("Standard_NC64as_T4_v3"), 1)
+    assert cell.cpus == groups.machine.cpus
+    told = start(cell, "import os; print(sorted(os.sched_getaffinity(0)))").communicate(timeout=LIMIT_SEC)[0]
+    assert told == f"{list(groups.machine.cpus)}\n"
+    asyncio.run(cell.close())
+
+
 def test_a_limit_that_cannot_be_entered_starts_nothing(groups: Confinement, tmp_path: Path) -> None:
     cell = groups.admit("one", size_of("Local_1vCPU_256MiB"), 1)
     asyncio.run(cell.close())
@@ -193,9 +204,12 @@ def test_half_a_cpu_is_half_a_cpu(groups: Confinement) -> None:
     cell = groups.admit("half", size_of("Local_0.5vCPU_256MiB"), 1)
     process = start(cell, BURN, "100")
     wait_for(lambda: _cpu_sec(cell) > 0.1)
-    before, began = _cpu_sec(cell), time.monotonic()
+    # The clock is read around the counters: whatever comes between the reads only makes the time longer.
+    began = time.monotonic()
+    before = _cpu_sec(cell)
     wait_for(lambda: _cpu_sec(cell) > before + 0.5)
-    used, took = _cpu_sec(cell) - before, time.monotonic() - began
+    used = _cpu_sec(cell) - before
+    took = time.monotonic() - began
     # A period of 0.1 s may begin and end inside of the look.
     assert used <= 0.5 * (took + 0.2)
     assert process.poll() is None
@@ -236,19 +250,25 @@ def test_reported_cpu_is_the_kernels(groups: Confinement, tmp_path: Path) -> Non
     cell = groups.admit("one", size_of("Local_2vCPU_256MiB"), 1)
     metrics = MetricStore(tmp_path / "metrics.jsonl")
     entry = Watched("/d", "one", 1, cell.grant.vcpus, cell.grant.memory_bytes, cell.usage)
-    sampler = Sampler(metrics, lambda: [entry], tmp_path)
+    looks: list[float] = []
+
+    def clock() -> float:
+        looks.append(time.monotonic())
+        return looks[-1]
+
+    sampler = Sampler(metrics, lambda: [entry], tmp_path, clock)
     command = cell.command([sys.executable, "-S", "-c", ACCOUNT])
     with subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True) as process:
         assert process.stdin is not None and process.stdout is not None
         before_sec = float(process.stdout.readline())
         sampler.sample()
-        began = time.monotonic()
         process.stdin.write("\n")
         process.stdin.flush()
         used_sec = float(process.stdout.readline()) - before_sec
         sampler.sample()
-        took_sec = time.monotonic() - began
         process.stdin.write("\n")
+    # The sampler's own time: on a busy machine another clock's would be that of another moment.
+    took_sec = looks[1] - looks[0]
     (recorded,) = _gauges(metrics, "CpuUtilizationPercentage")
     assert recorded.count == 1
     assert recorded.total == pytest.approx(100 * used_sec / took_sec / cell.grant.vcpus, rel=0.05)
@@ -344,6 +364,32 @@ def test_groups_that_may_be_made_but_not_entered_are_refused(
     monkeypatch.setattr(module, "CONFINE", broken)
     refused = confine(f"azureml_local-test-{uuid.uuid4().hex[:8]}")
     assert refused.refusal == "cannot enter: Operation not permitted" and refused.folders == ()
+
+
+def test_groups_in_which_nothing_comes_to_its_end_are_refused(
+    monkeypatch: pytest.MonkeyPatch, groups: Confinement, tmp_path: Path
+) -> None:
+    stuck = tmp_path / "confine.py"
+    stuck.write_text("import time; time.sleep(600)")
+    monkeypatch.setattr(module, "CONFINE", stuck)
+    monkeypatch.setattr(module, "TRIAL_LIMIT_SEC", 0.5)
+    name = f"azureml_local-test-{uuid.uuid4().hex[:8]}"
+    refused = confine(name)
+    assert refused.refusal is not None and "not come to its end within 0.5 s" in refused.refusal
+    assert not any((folder.parent / name).exists() for folder in groups.folders)
+
+
+def test_a_group_that_cannot_be_removed_is_refused(monkeypatch: pytest.MonkeyPatch, groups: Confinement) -> None:
+    def refuse(_: object) -> list[Path]:
+        raise PermissionError(errno.EPERM, "Operation not permitted", "/sys/fs/cgroup/x/trial")
+
+    with monkeypatch.context() as patched:
+        patched.setattr(module.cgroups, "remove", refuse)
+        name = f"azureml_local-test-{uuid.uuid4().hex[:8]}"
+        refused = confine(name)
+    assert refused.refusal is not None and refused.refusal.startswith("/sys/fs/cgroup/x/trial: ")
+    made = [folder.parent / name for folder in groups.folders]
+    assert cgroups.remove(path for folder in made for path in cgroups.tree_of(folder)) == []
 
 
 def test_control_groups_can_be_declined() -> None:

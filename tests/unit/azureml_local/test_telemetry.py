@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import errno
+import os
 import time
 from pathlib import Path
 
@@ -10,6 +12,7 @@ from azureml_local.exceptions import InvalidRequestError
 from azureml_local.telemetry.catalog import metrics_of
 from azureml_local.telemetry.query import evaluate, parse_filter, parse_span
 from azureml_local.telemetry.request_log import RequestLog
+from azureml_local.telemetry.sampler import Sampler, Watched
 from azureml_local.telemetry.series import (
     MetricStore,
     Requests,
@@ -17,6 +20,7 @@ from azureml_local.telemetry.series import (
     dimensions,
     percentile,
 )
+from azureml_local.telemetry.usage import Usage
 
 ENDPOINT = "/subscriptions/s/my-ep"
 NOW = 1_900_000_020.0  # twenty seconds into minute 31,666,667
@@ -122,6 +126,31 @@ def test_a_gauge_is_merged_over_instances_and_minutes(metrics: MetricStore) -> N
 
 def iso(moment: float) -> str:
     return time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime(moment))
+
+
+@pytest.mark.parametrize("number", [errno.ENOENT, errno.ENODEV])
+def test_an_instance_that_goes_while_it_is_looked_at_costs_the_others_nothing(
+    metrics: MetricStore, tmp_path: Path, number: int
+) -> None:
+    def gone() -> Usage:
+        raise OSError(number, os.strerror(number), "cpu.stat")
+
+    watched = [
+        Watched("/d", "going", 1, 1.0, 1e9, gone),
+        Watched("/d", "staying", 2, 1.0, 1e9, lambda: Usage(0.0, 250_000_000, None, None)),
+    ]
+    Sampler(metrics, lambda: watched, tmp_path).sample()
+    (minute,) = metrics.series("/d").values()
+    found = [(name, summary.total) for (name, _), summary in minute.gauges.items() if "Percentage" in name]
+    assert found == [("CpuMemoryUtilizationPercentage", 25.0)]
+
+
+def test_a_fault_of_the_sampler_s_own_is_not_passed_over(metrics: MetricStore, tmp_path: Path) -> None:
+    def refused() -> Usage:
+        raise PermissionError(errno.EACCES, "Permission denied", "cpu.stat")
+
+    with pytest.raises(PermissionError):
+        Sampler(metrics, lambda: [Watched("/d", "one", 1, 1.0, 1e9, refused)], tmp_path).sample()
 
 
 def test_spans() -> None:

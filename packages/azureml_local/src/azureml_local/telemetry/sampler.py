@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import shutil
 import time
 from collections import Counter
@@ -47,10 +48,12 @@ class Sampler:
         metrics: MetricStore,
         watched: Callable[[], Iterable[Watched]],
         disk: Path,
+        clock: Callable[[], float] = time.monotonic,
     ) -> None:
         self._metrics = metrics
         self._watched = watched
         self._disk = disk
+        self._clock = clock
         self._looks: dict[str, _Look] = {}
         self._bytes: dict[str, tuple[int, int]] = {}
         self._round = 0
@@ -95,11 +98,13 @@ class Sampler:
         dims = dimensions(instanceId=entry.instance_id)
         try:
             usage = entry.usage()
-        except FileNotFoundError:
-            # Its control group has gone since it was listed.
+        except OSError as error:
+            # Its control group has gone since it was listed; a file of it that was open by then says ENODEV.
+            if error.errno not in (errno.ENOENT, errno.ENODEV):
+                raise
             return
         # Read after the counters' own read would make a busy second look shorter than it was.
-        now = time.monotonic()
+        now = self._clock()
         if usage is None:
             return
         self._record_use(resource, dims, entry, usage, at)
