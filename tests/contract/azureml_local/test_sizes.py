@@ -144,5 +144,19 @@ def test_each_instance_has_its_figures(plane: Any, cloud: Any, credential: Any, 
     assert figures["DiskReadMegabytes"] >= 0 and figures["DiskWriteMegabytes"] >= 0
 
 
+def test_while_an_update_fails_the_limits_are_those_of_what_serves_on(cloud: Any, sized: Any) -> None:
+    with pytest.raises(HttpResponseError):
+        cloud.deploy(
+            "sized-ep",
+            "blue",
+            script="greedy.py",
+            instance_type="Local_1vCPU_128MiB",
+            environment_variables={"INIT_MIB": "600"},
+        )
+    properties = cloud.client.online_deployments.get("blue", "sized-ep").properties
+    assert properties["azureml_local.limits"].startswith("1 vCPU, 256 MiB (")
+    assert sized.score({}).status_code == 200
+
+
 def logs(cloud: Any, deployment: str) -> str:
     return str(cloud.client.online_deployments.get_logs(deployment, "sized-ep", lines=1000))

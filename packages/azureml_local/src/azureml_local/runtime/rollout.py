@@ -75,12 +75,15 @@ class Rollouts:
         fleet = Fleet(spec, files, self._children, self._confinement, self._changed)
         grant = self._confinement.grant(spec.size, spec.instance_count)
         resource.internal["log"] = str(fleet.instances[0].log)
-        resource.internal["limits"] = str(grant)
         with fleet.instances[0].log.open("a") as stream:
             for line in (*files.environment.notes, f"{spec.size.name}: each instance gets {grant}", *grant.notes):
                 _note(stream, line)
-        await fleet.start()
         key = resource.id.lower()
+        replaced = self.fleets.get(key)
+        if replaced is None:
+            # Told of a first try that fails too; while an older generation serves on, its own limits are.
+            resource.internal["limits"] = str(grant)
+        await fleet.start()
         replaced = self.fleets.get(key)
         self.fleets[key] = fleet
         try:
@@ -92,6 +95,7 @@ class Rollouts:
                 self.fleets[key] = replaced
             await fleet.stop()
             raise
+        resource.internal["limits"] = str(grant)
         fleet.keep()
         return replaced
 
