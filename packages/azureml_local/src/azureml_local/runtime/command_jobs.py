@@ -5,7 +5,6 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import hashlib
-import socket
 import time
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import dataclass
@@ -14,7 +13,7 @@ from typing import TypeVar
 from azureml_local.cloud import LOOPBACK_HOSTS, client_environment, tracking_environment
 from azureml_local.exceptions import InvalidRequestError, JobError
 from azureml_local.files import tail_lines
-from azureml_local.home import Home, Settings
+from azureml_local.home import Home, Settings, free_port
 from azureml_local.models import placeholders
 from azureml_local.models.jobs import CommandSpec, node_count, parse_command
 from azureml_local.models.resource_ids import last_name
@@ -47,13 +46,6 @@ class Node:
 
     folder: JobFolder
     container: str
-
-
-def free_port() -> int:
-    """Return a port that nothing listens on; node 0 of a job will."""
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return int(probe.getsockname()[1])
 
 
 def node_variables(spec: CommandSpec, rank: int, master_port: int) -> dict[str, str]:
