@@ -13,6 +13,9 @@ from aml_report.command import execute
 from aml_report.devices import MEGABYTE, as_csv, measured, read_csv, read_folder, size_text
 from aml_tool_core import InputError
 from aml_tool_core.outputs import write_json
+from azureml_local.models.vm_sizes import find_vm_size
+from azureml_local.runtime.cgroups import Group
+from azureml_local.runtime.confinement import Confinement, Machine
 
 DATA = Path(__file__).parents[2] / "data" / "valid"
 Change = Callable[[dict[str, Any]], None]
@@ -78,6 +81,20 @@ def test_figures_of_more_than_the_load_are_marked(report: dict[str, Any], usage:
     assert "of more than the load" in measured("folder", report, usage).notes[0]
 
 
+@pytest.mark.parametrize("parent", [None, Group(1, {}), Group(2, {})], ids=["without", "v1", "v2"])
+def test_a_size_that_was_held_without_control_groups_is_marked(
+    report: dict[str, Any], usage: dict[str, Any], parent: Group | None
+) -> None:
+    """In the words that the control plane uses."""
+    confinement = Confinement(Machine((0, 1), 2.0, 8 * 1024**3), parent)
+    size = find_vm_size("Standard_F2s_v2")
+    assert size is not None
+    usage["held_by"] = str(confinement.grant(size, 1))
+    expected = f"held to its size less strictly than by control groups: 2 vCPU, 4 GiB ({confinement.how})"
+    found = measured("folder", report, usage).notes
+    assert [note for note in found if "held to" in note] == ([] if parent else [expected])
+
+
 def test_a_run_that_is_not_valid_says_so(report: dict[str, Any], usage: dict[str, Any]) -> None:
     report["verdict"] = {"valid": False, "reasons": ["the generator was late"]}
     assert measured("folder", report, usage).notes == ("NOT VALID: the generator was late",)
@@ -136,6 +153,8 @@ def test_figures_that_are_not_known_are_left_empty(report: dict[str, Any], tmp_p
         ("model,p50\na,1\n", "no column latency_p50_ms; there are model, p50"),
         ("model,latency_p50_ms\na,1\na,2\n", "line 3: a stands there twice"),
         ("model,latency_p50_ms\na,fast\n", "line 2: latency_p50_ms: 'fast' is not a number"),
+        ("model,latency_p50_ms\na,1\nb,nan\n", "line 3: latency_p50_ms: 'nan' is not a number"),
+        ("model,latency_p50_ms\na,-inf\n", "line 2: latency_p50_ms: '-inf' is not a number"),
     ],
 )
 def test_csv_files_that_are_refused(tmp_path: Path, text: str, message: str) -> None:

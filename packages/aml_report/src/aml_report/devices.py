@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import csv
 import io
+import math
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, fields
 from datetime import datetime
@@ -19,6 +20,8 @@ from aml_report.table import aligned
 REPORT = "report.json"
 USAGE = "device_usage.json"
 SCHEMA = "device_usage"
+# So the control plane of this machine says it where it could have no control groups.
+WITHOUT_GROUPS = "CPU affinity"
 MEGABYTE = 1e6
 GIB = 1024**3
 
@@ -147,8 +150,8 @@ def _of(metrics: Document, name: str, statistic: str) -> float | None:
 def _notes(row: Row, report: Document, usage: Document | None, metrics: Document) -> Iterator[str]:
     if usage is not None and row.vcpus is not None and row.vcpus < usage["vcpus"]:
         yield f"got {row.vcpus:g} of its {usage['vcpus']:g} vCPUs: the machine has no more"
-    if usage is not None and "control groups" in usage.get("held_by", ""):
-        yield usage["held_by"]
+    if usage is not None and WITHOUT_GROUPS in usage.get("held_by", ""):
+        yield f"held to its size less strictly than by control groups: {usage['held_by']}"
     if usage is not None and _moment(usage["started_at"]) < _moment(report["started_at"]):
         yield "the load covers no whole minute, by which CPU and memory are counted: they are of more than the load"
     if reasons := report["verdict"]["reasons"]:
@@ -239,7 +242,11 @@ def read_csv(path: Path, metric: str, size: str | None) -> dict[str, float]:
         if model in found:
             raise InputError(f"{path}: line {line}: {model} stands there twice; choose one of the sizes by its flag")
         try:
-            found[model] = float(entry[metric])
+            value = float(entry[metric])
         except ValueError:
-            raise InputError(f"{path}: line {line}: {metric}: {entry[metric]!r} is not a number") from None
+            value = math.nan
+        # float() takes "nan" and "inf" too; a line through those would be of no use.
+        if not math.isfinite(value):
+            raise InputError(f"{path}: line {line}: {metric}: {entry[metric]!r} is not a number")
+        found[model] = value
     return found
