@@ -384,7 +384,7 @@ def test_a_group_that_cannot_be_removed_is_refused(monkeypatch: pytest.MonkeyPat
         raise PermissionError(errno.EPERM, "Operation not permitted", "/sys/fs/cgroup/x/trial")
 
     with monkeypatch.context() as patched:
-        patched.setattr(module.cgroups, "remove", refuse)
+        patched.setattr(cgroups, "remove", refuse)
         name = f"azureml_local-test-{uuid.uuid4().hex[:8]}"
         refused = confine(name)
     assert refused.refusal is not None and refused.refusal.startswith("/sys/fs/cgroup/x/trial: ")
