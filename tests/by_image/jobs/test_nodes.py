@@ -18,6 +18,8 @@ if TYPE_CHECKING:
 
 SERVER = Path(__file__).parents[2] / "contract" / "profilers" / "scoring_server.py"
 PYTORCH = {"type": "pytorch", "process_count_per_instance": 1}
+# So far apart that a busy machine, on which a request is some milliseconds late, cannot be taken for nodes in step.
+RATE, INTERVAL_MS = 4, 250
 WHO = 'echo "$RANK of $WORLD_SIZE, $NODE_RANK, $AZUREML_NODE_COUNT, $MASTER_ADDR, $(( MASTER_PORT > 0 ))"'
 
 
@@ -81,7 +83,7 @@ def test_a_profile_from_two_nodes(jobs: Submitter, tmp_path: Path) -> None:
     try:
         assert server.stdout is not None
         uri = f"http://127.0.0.1:{int(server.stdout.readline())}/score"
-        config = {"duration_sec": 5, "connections": 4, "target_rps": 40}
+        config = {"duration_sec": 5, "connections": 4, "target_rps": RATE}
         target = {"version": 1.0, "deployment_settings": {"scoring_uri": uri}}
         made = {"config.json": {"version": 1.0, "profiler_config": config}, "target.json": target}
         (tmp_path / "code").mkdir()
@@ -100,12 +102,12 @@ def test_a_profile_from_two_nodes(jobs: Submitter, tmp_path: Path) -> None:
         server.terminate()
         out, _ = server.communicate(timeout=30)
 
-    # What the server saw: the nodes in turn, one request every 25 ms. Were they to send together, every second would
-    # come 25 ms before its time.
+    # What the server saw: the nodes in turn, one request every 250 ms. Were they to send together, every second would
+    # come 250 ms before its time.
     arrivals = json.loads(out)["arrivals"]
-    assert len(arrivals) == 200
-    late_ms = [1e3 * (at - arrivals[0]) - 25 * number for number, at in enumerate(arrivals)]
-    assert abs(statistics.median(late_ms[::2]) - statistics.median(late_ms[1::2])) < 8
+    assert len(arrivals) == 5 * RATE
+    late_ms = [1e3 * (at - arrivals[0]) - INTERVAL_MS * number for number, at in enumerate(arrivals)]
+    assert abs(statistics.median(late_ms[::2]) - statistics.median(late_ms[1::2])) < INTERVAL_MS / 2
 
     files = jobs.files(job)
     report = json.loads(files["artifacts/outputs/report.json"])

@@ -5,8 +5,11 @@ from __future__ import annotations
 import json
 import math
 import socket
+import struct
 import threading
 import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import replace
 from itertools import pairwise
 
@@ -22,11 +25,22 @@ from aml_tool_core.profiling import (
     Schedule,
     Second,
     SendSchedule,
+    dealing,
+    engine,
+    node_place,
     nodes,
     rendezvous,
+    repeats,
     side_by_side,
 )
+from aml_tool_core.profiling.course import Search, Sweep
+from aml_tool_core.profiling.engine import Engine, Installed, Plan, StartMissed
+from aml_tool_core.profiling.payload import Payload
+from aml_tool_core.profiling.result import NodePart
 from aml_tool_core.profiling.result_wire import load_as_json, load_of, result_as_json, result_of
+from aml_tool_core.profiling.runs import Point, Purpose
+from aml_tool_core.profiling.search import Question
+from aml_tool_core.profiling.target import Target
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -67,7 +81,7 @@ SECOND = replace(
         ({}, None),
         ({"RANK": "0", "WORLD_SIZE": "1", "MASTER_ADDR": "a"}, None),
         ({"RANK": "1", "WORLD_SIZE": "2", "MASTER_ADDR": "10.0.0.4", "MASTER_PORT": "6105"}, (1, 2, "10.0.0.4", 6105)),
-        ({"RANK": "1", "WORLD_SIZE": "2", "MASTER_ADDR": "a"}, (1, 2, "a", nodes.DEFAULT_PORT)),
+        ({"RANK": "1", "WORLD_SIZE": "2", "MASTER_ADDR": "a"}, (1, 2, "a", node_place.DEFAULT_PORT)),
         (
             {"OMPI_COMM_WORLD_RANK": "2", "OMPI_COMM_WORLD_SIZE": "3", "AZ_BATCH_MASTER_NODE": "10.0.0.4:6000"},
             (2, 3, "10.0.0.4", 6000),
@@ -75,7 +89,7 @@ SECOND = replace(
     ],
 )
 def test_azureml_tells_a_node_its_place(variables: dict[str, str], wanted: tuple[int, int, str, int] | None) -> None:
-    place = nodes.place_of(variables)
+    place = node_place.place_of({"AZUREML_RUN_ID": "a_job"} | variables)
     assert (place and (place.rank, place.count, place.host, place.port)) == wanted
 
 
@@ -87,11 +101,22 @@ def test_azureml_tells_a_node_its_place(variables: dict[str, str], wanted: tuple
         ({"MASTER_ADDR": ""}, "MASTER_ADDR: missing"),
         ({"MASTER_PORT": "0"}, "MASTER_PORT: '0' is not a port"),
         ({"AML_PROFILER_NODES_WAIT_SEC": "-1"}, "AML_PROFILER_NODES_WAIT_SEC: '-1' is not"),
+        ({"AZUREML_RUN_ID": ""}, "AZUREML_RUN_ID and AML_PROFILER_NODES_SECRET: neither is set"),
     ],
 )
 def test_a_place_that_is_unclear(change: dict[str, str], said: str) -> None:
     with pytest.raises(InputError, match=said):
-        nodes.place_of({"RANK": "1", "WORLD_SIZE": "3", "MASTER_ADDR": "a", "MASTER_PORT": "1"} | change)
+        node_place.place_of(
+            {"RANK": "1", "WORLD_SIZE": "3", "MASTER_ADDR": "a", "MASTER_PORT": "1", "AZUREML_RUN_ID": "a_job"} | change
+        )
+
+
+def test_a_secret_of_ones_own_makes_another_key() -> None:
+    told = {"RANK": "1", "WORLD_SIZE": "3", "MASTER_ADDR": "a"}
+    own = {"AML_PROFILER_NODES_SECRET": "own"}
+    places = [node_place.place_of(told | more) for more in ({"AZUREML_RUN_ID": "a_job"}, own, own)]
+    keys = [place.secret for place in places if place is not None]
+    assert len(keys) == 3 and keys[0] != keys[1] == keys[2]
 
 
 @given(
@@ -102,13 +127,13 @@ def test_a_place_that_is_unclear(change: dict[str, str], said: str) -> None:
 )
 def test_shares_add_up_and_take_turns(count: int, per_node: int, rest: int, rate: float) -> None:
     load = replace(LOAD, connections=count * per_node + rest % count, target_rps=rate)
-    dealt = [nodes.share(load, rank, count) for rank in range(count)]
+    dealt = [dealing.share(load, rank, count) for rank in range(count)]
     assert sum(one.connections for one in dealt) == load.connections
     assert max(one.connections for one in dealt) - min(one.connections for one in dealt) <= 1
     assert math.fsum(one.target_rps or 0 for one in dealt) == pytest.approx(rate)
     # Every node's first three ticks, on one time axis: one every 1/rate.
     due = sorted(
-        nodes.delay_ns(load, rank) / 1e9 + tick / (one.target_rps or 0)
+        dealing.delay_ns(load, rank) / 1e9 + tick / (one.target_rps or 0)
         for rank, one in enumerate(dealt)
         for tick in range(3)
     )
@@ -119,13 +144,63 @@ def test_shares_add_up_and_take_turns(count: int, per_node: int, rest: int, rate
 
 def test_shares_that_do_not_go_round() -> None:
     with pytest.raises(InputError, match="2 clients for 3 nodes: each needs one"):
-        nodes.share(replace(LOAD, connections=2), 0, 3)
-    with pytest.raises(InputError, match="threads: 4 on each node is more than the 3 clients"):
-        nodes.share(replace(LOAD, connections=6, threads=4), 0, 2)
+        dealing.share(replace(LOAD, connections=2), 0, 3)
+    with pytest.raises(InputError, match=r"50\.5 requests/s for 2 nodes: the engine takes whole numbers"):
+        dealing.share(replace(LOAD, target_rps=50.5), 0, 2, whole_rates=True)
+    with pytest.raises(InputError, match="1 requests/s for 2 nodes: the engine takes whole numbers"):
+        dealing.share(replace(LOAD, target_rps=1.0), 0, 2, whole_rates=True)
+
+
+def test_a_thread_without_a_connection_is_left_out() -> None:
+    assert [dealing.share(replace(LOAD, connections=7, threads=4), rank, 2).threads for rank in range(2)] == [4, 3]
+
+
+def test_an_engine_of_whole_rates_gets_whole_rates() -> None:
+    dealt = [dealing.share(replace(LOAD, target_rps=92.0), rank, 3, whole_rates=True) for rank in range(3)]
+    assert [one.target_rps for one in dealt] == [31, 31, 30]
+
+
+POINT = Point(Purpose.POINT, 4, 10, 90.0)
+QUESTION = Question(start=1.0, whole=True, max_runs=12, precision=0.04)
+
+
+def test_a_sweep_that_some_nodes_cannot_make_is_refused_before_it_begins() -> None:
+    sweep = Sweep(POINT, "succeeded_per_sec", {"connections": (4.0, 1.0)})
+    with pytest.raises(InputError, match=r"c\.json: /profiler_config: 1 client for 2 nodes"):
+        dealing.dealt(sweep, LOAD, 2, "c.json: /profiler_config", whole_rates=False)
+    assert dealing.dealt(replace(sweep, axes={"connections": (4.0, 2.0)}), LOAD, 2, "c", whole_rates=False)
+
+
+@pytest.mark.parametrize(("axis", "whole_rates"), [("connections", False), ("target_rps", True)])
+def test_a_search_goes_no_lower_than_the_nodes_can(axis: str, whole_rates: bool) -> None:
+    search = Search(POINT, "succeeded_per_sec", axis, {"error_percent": 1.0}, QUESTION, 10)
+    found = dealing.dealt(search, LOAD, 3, "c", whole_rates=whole_rates)
+    assert isinstance(found, Search)
+    assert (found.question.lowest, found.question.start) == (3, 3)
+    higher = replace(search, question=replace(QUESTION, lowest=8.0, start=20.0))
+    assert dealing.dealt(higher, LOAD, 3, "c", whole_rates=whole_rates) == higher
+    with pytest.raises(InputError, match=f"c/{axis}: up to 2 for 3 nodes"):
+        dealing.dealt(replace(search, question=replace(QUESTION, highest=2.0)), LOAD, 3, "c", whole_rates=whole_rates)
+
+
+def test_a_search_of_rates_needs_connections_for_all() -> None:
+    search = Search(POINT, "succeeded_per_sec", "target_rps", {"error_percent": 1.0}, QUESTION, 10)
+    assert dealing.dealt(search, LOAD, 4, "c", whole_rates=False) == search
+    with pytest.raises(InputError, match="c: 4 clients for 5 nodes"):
+        dealing.dealt(search, LOAD, 5, "c", whole_rates=False)
+
+
+def test_a_large_payload_and_many_connections_take_longer_to_get_ready() -> None:
+    small = Payload((b"{}",), "p")
+    assert 3e9 < dealing.lead_ns(LOAD, small) < 4e9
+    assert dealing.lead_ns(replace(LOAD, connections=1000), small) > 10e9
+    assert dealing.lead_ns(LOAD, Payload((b"x" * 1_000_000,) * 200, "p")) > 12e9
 
 
 def test_a_result_and_a_load_arrive_as_they_were() -> None:
-    for result in (FIRST, SECOND, replace(FIRST, service_time=None, schedule=None, errors=Errors(unknown_status=2))):
+    shared = replace(FIRST, nodes=(NodePart(0, 2, None, 3, 3, 3, 0.0, 0.0), NodePart(1, 2, 4.5, 3, 2, 1, 0.1, -0.2)))
+    without = replace(FIRST, service_time=None, schedule=None, errors=Errors(unknown_status=2))
+    for result in (FIRST, SECOND, shared, without):
         assert result_of(json.loads(json.dumps(result_as_json(result)))) == result
     for load in (LOAD, Load(LoadModel.CLOSED, 1, 2, 1, 3.0)):
         assert load_of(json.loads(json.dumps(load_as_json(load)))) == load
@@ -196,9 +271,17 @@ def test_nodes_talk_and_know_each_others_clock() -> None:
     # It is the same clock, and the bound says how exactly that is known.
     assert abs(clock.ahead_ns) <= clock.error_ns
     caller.close()
+    assert wait_for(called.has_word)
     with pytest.raises(rendezvous.PeerLost, match="closed the connection"):
         called.receive(10)
     called.close()
+
+
+def wait_for(condition: Callable[[], bool], limit_sec: float = 30.0) -> bool:
+    deadline = time.monotonic() + limit_sec
+    while not condition() and time.monotonic() < deadline:
+        time.sleep(0.01)
+    return condition()
 
 
 def test_who_does_not_know_the_secret_is_let_go() -> None:
@@ -221,3 +304,194 @@ def test_a_frame_that_was_changed_or_repeated_is_refused() -> None:
         channel.send({"do": "end"})
         with pytest.raises(rendezvous.PeerLost, match="does not know this job's key"):
             ends[0].receive(5)
+
+
+@contextmanager
+def channels() -> Iterator[tuple[rendezvous.Channel, rendezvous.Channel]]:
+    """Yield both ends of a channel: the one that called, and the one that was called."""
+    left, right = socket.socketpair()
+    with left, right:
+        ends: list[rendezvous.Channel] = []
+        thread = threading.Thread(
+            target=lambda: ends.append(rendezvous.Channel(right, b"s", caller=False, timeout_sec=30))
+        )
+        thread.start()
+        caller = rendezvous.Channel(left, b"s", caller=True, timeout_sec=30)
+        thread.join()
+        yield caller, ends[0]
+
+
+def test_a_frame_has_one_deadline_however_it_drips_in() -> None:
+    left, right = socket.socketpair()
+    over = threading.Event()
+
+    def drip() -> None:
+        right.sendall(bytes(16))
+        while not over.wait(0.05):
+            right.sendall(b"\0")
+
+    with left, right:
+        thread = threading.Thread(target=drip)
+        thread.start()
+        channel = rendezvous.Channel(left, b"s", caller=True, timeout_sec=30)
+        began = time.monotonic()
+        with pytest.raises(rendezvous.PeerLost, match="said nothing, or nothing whole, for 0 s"):
+            channel.receive(0.4)
+        # One byte every 50 ms makes a head in 1.8 s; a deadline for each byte would never pass.
+        took_sec = time.monotonic() - began
+        over.set()
+        thread.join()
+    assert took_sec >= 0.4
+    assert channel._received == 0
+
+
+def test_a_stranger_is_listened_to_for_a_short_frame_only() -> None:
+    left, right = socket.socketpair()
+    with left, right:
+        right.sendall(bytes(16) + struct.pack("!I32s", 1 << 20, bytes(32)))
+        channel = rendezvous.Channel(left, b"s", caller=True, timeout_sec=30)
+        with pytest.raises(rendezvous.PeerLost, match="does not speak this protocol"):
+            channel.receive(30)
+
+
+def test_who_is_known_may_send_a_long_one() -> None:
+    with channels() as (caller, called):
+        caller.send({"do": "end"})
+        called.receive(30)
+        thread = threading.Thread(target=caller.send, args=({"long": "x" * 1_000_000},))
+        thread.start()
+        assert len(called.receive(30)["long"]) == 1_000_000
+        thread.join()
+
+
+HOUR_NS = 3_600_000_000_000
+TARGET = Target("http://127.0.0.1:1/score", {}, "config")
+PLAN = Plan(TARGET, Payload((b"{}",), "p"), LOAD, "test")
+
+
+def tool(**more: object) -> Installed:
+    def never(*_: object) -> None:
+        raise AssertionError("no generator is started here")
+
+    return Installed(Engine("e", "e", "", None, "", never, never, starts_at=True, **more), "e", "1")  # type: ignore[arg-type]
+
+
+class Peer:
+    """Another node with a clock of its own: does what it is told, and remembers that."""
+
+    def __init__(self, channel: rendezvous.Channel, ahead_ns: int, answers: list[dict[str, object]]) -> None:
+        self.told: list[dict[str, object]] = []
+        self._channel = channel
+        self._ahead_ns = ahead_ns
+        self._answers = answers
+        self.drift_ns = 0
+        self._thread = threading.Thread(target=self._work)
+        self._thread.start()
+
+    def _work(self) -> None:
+        while (message := self._channel.receive(30))["do"] != "end":
+            if message["do"] == "ping":
+                self._channel.send({"clock_ns": time.monotonic_ns() + self._ahead_ns})
+                continue
+            self.told.append(message)
+            if message["do"] == "run":
+                self._ahead_ns += self.drift_ns
+                answer = self._answers.pop(0)
+                if answer:
+                    self._channel.send(answer)
+            elif message["do"] == "stop":
+                self._channel.send({"stopped": True})
+
+    def join(self) -> None:
+        self._thread.join(30)
+
+
+@contextmanager
+def crew_with(
+    ahead_ns: int, answers: list[dict[str, object]], kept: list[tuple[int, Plan, Result]] | None = None
+) -> Iterator[tuple[nodes.Crew, Peer]]:
+    with channels() as (caller, called):
+        peer = Peer(caller, ahead_ns, answers)
+        try:
+            kept = [] if kept is None else kept
+            yield nodes.Crew({1: called}, lambda: 7, lambda *each: kept.append(each)), peer
+        finally:
+            called.send({"do": "end"})
+            peer.join()
+
+
+@pytest.mark.parametrize("ahead_ns", [HOUR_NS, -HOUR_NS])
+def test_a_node_whose_clock_differs_begins_at_the_same_moment(ahead_ns: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    own: list[Plan] = []
+
+    def measure(_tool: Installed, plan: Plan, *_: object) -> Result:
+        own.append(plan)
+        return FIRST
+
+    monkeypatch.setattr(engine, "measure", measure)
+    kept: list[tuple[int, Plan, Result]] = []
+    with crew_with(ahead_ns, [{"result": result_as_json(SECOND)}], kept) as (crew, peer):
+        peer.drift_ns = 7_000_000_000
+        result = crew.measure(tool(), PLAN)
+    (told,), (mine,) = peer.told, own
+    assert told["number"] == 7 and [number for number, *_ in kept] == [7]
+    assert mine.start_at_ns is not None and isinstance(told["start_at_ns"], int)
+    # Node 1's turn is one request's interval after node 0's; its clock shows another time then.
+    turn_ns = round(1e9 / 90)
+    _, second = result.nodes
+    error_ns = 1e6 * second.clock_error_ms + 1
+    assert told["start_at_ns"] - ahead_ns - mine.start_at_ns == pytest.approx(turn_ns, abs=error_ns)
+    assert error_ns < turn_ns * 1000, "half a round trip, not an hour"
+    assert second.clock_drift_ms == pytest.approx(7000, abs=6000), "forward, not backward"
+    assert [part.sent for part in result.nodes] == [100, 300] and result.sent == 400
+
+
+def test_a_node_that_was_not_ready_gets_more_time_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    leads_ns: list[int] = []
+
+    def measure(_tool: Installed, plan: Plan, _watch: object, look: Callable[[], None]) -> Result:
+        assert plan.start_at_ns is not None
+        leads_ns.append(plan.start_at_ns - time.monotonic_ns())
+        if len(leads_ns) == 1:  # the generator runs, and node 1 says that its own does not
+            deadline = time.monotonic() + 30
+            while time.monotonic() < deadline:
+                look()
+                time.sleep(0.01)
+        return FIRST
+
+    monkeypatch.setattr(engine, "measure", measure)
+    with crew_with(0, [{"late": "12 ms too late"}, {"result": result_as_json(SECOND)}]) as (crew, peer):
+        assert crew.measure(tool(), PLAN).sent == 400
+    assert [message["do"] for message in peer.told] == ["run", "run"]
+    assert leads_ns[1] > leads_ns[0] + 1e9
+    with (
+        crew_with(0, [{"late": "12 ms too late"}, {"late": "9 ms too late"}]) as (crew, peer),
+        pytest.raises(StartMissed, match="node 1: 9 ms too late"),
+    ):
+        crew.measure(tool(), PLAN)
+
+
+def test_the_others_are_stopped_where_node_0_was_not_ready(monkeypatch: pytest.MonkeyPatch) -> None:
+    tries: list[Plan] = []
+
+    def measure(_tool: Installed, plan: Plan, *_: object) -> Result:
+        tries.append(plan)
+        if len(tries) == 1:
+            raise StartMissed("too late")
+        return FIRST
+
+    monkeypatch.setattr(engine, "measure", measure)
+    with crew_with(0, [{}, {"result": result_as_json(SECOND)}]) as (crew, peer):
+        assert crew.measure(tool(), PLAN).sent == 400
+    assert [message["do"] for message in peer.told] == ["run", "stop", "run"]
+
+
+def test_what_nodes_did_in_repeated_runs_adds_up() -> None:
+    runs = [
+        replace(FIRST, nodes=(NodePart(0, 2, 45.0, 60, 59, 58, 0.0, 0.0), NodePart(1, 2, 45.0, 40, 40, 39, 0.2, -0.5))),
+        replace(FIRST, nodes=(NodePart(0, 2, 45.0, 50, 50, 50, 0.0, 0.0), NodePart(1, 2, 45.0, 50, 49, 47, 0.1, 0.3))),
+    ]
+    assert repeats.together(runs).nodes == (
+        NodePart(0, 2, 45.0, 110, 109, 108, 0.0, 0.0),
+        NodePart(1, 2, 45.0, 90, 89, 86, 0.2, -0.5),
+    )

@@ -88,6 +88,11 @@ class Checkpoint:
         """How many measurements are on disk or were read from there."""
         return 0 if self.folder is None else self._next - 1
 
+    @property
+    def on_disk(self) -> int:
+        """How many measurements were there before the first new one is made."""
+        return 0 if self.folder is None else len(_files(self.folder))
+
     def _path(self, number: int) -> Path | None:
         return None if self.folder is None else self.folder / f"{number:04d}.json"
 

@@ -28,6 +28,8 @@ from aml_tool_core.profiling.watch import Watch
 
 log = logging.getLogger(__name__)
 
+Poll = Callable[[], None]  # called some times a second while a generator runs; what it raises ends the generator
+
 # What a generator may take beyond its duration: reading a large payload, waiting for the last answers, its own report.
 OVERTIME_SEC = 120.0
 _POLL_SEC = 0.2
@@ -95,6 +97,7 @@ class Engine:
     warms_up: bool = False  # by itself; the others are run for the warm-up first
     whole_rates: bool = False  # it can be asked for whole requests per second only
     starts_at: bool = False  # can be told when to send its first request; the others are started then
+    start_missed: str | None = None  # a pattern of what it says where it was not ready by then
 
 
 @dataclass(frozen=True)
@@ -117,25 +120,29 @@ def installed(engine: Engine) -> Installed:
     return Installed(engine, path, found.group(1) if found else "unknown")
 
 
-def measure(tool: Installed, plan: Plan, watch: Watch | None = None) -> Result:
+class StartMissed(ToolError):
+    """The generator was not ready at the moment at which it was to begin."""
+
+
+def measure(tool: Installed, plan: Plan, watch: Watch | None = None, poll: Poll | None = None) -> Result:
     """Warm up where asked, run, and return what was measured. Raises ToolError where the engine fails.
 
     With a watch, the run is stopped as soon as that says that a demand is lost, and the result says why.
     """
     if not plan.load.warmup_sec or tool.engine.warms_up:
-        return run(tool, plan, watch)
+        return run(tool, plan, watch, poll)
     log.info("warming up for %d s, not counted", plan.load.warmup_sec)
-    run(tool, replace(plan, load=replace(plan.load, duration_sec=plan.load.warmup_sec, warmup_sec=0)))
-    return run(tool, replace(plan, load=replace(plan.load, warmup_sec=0), start_at_ns=None), watch)
+    run(tool, replace(plan, load=replace(plan.load, duration_sec=plan.load.warmup_sec, warmup_sec=0)), None, poll)
+    return run(tool, replace(plan, load=replace(plan.load, warmup_sec=0), start_at_ns=None), watch, poll)
 
 
-def run(tool: Installed, plan: Plan, watch: Watch | None = None) -> Result:
-    """Run the engine once, to its end or the watch's. Raises ToolError where it fails or does not end."""
+def run(tool: Installed, plan: Plan, watch: Watch | None = None, poll: Poll | None = None) -> Result:
+    """Run the engine once, to its end or the watch's. Raises ToolError where it fails or does not end, StartMissed."""
     engine = tool.engine
     if watch is not None:
         watch.begin()
     if plan.start_at_ns is not None and not engine.starts_at:
-        time.sleep(max(0.0, _until_sec(plan)))
+        _sleep_until_start(plan, poll)
     with tempfile.TemporaryDirectory(prefix="aml-profiler-") as name:  # mode 0700
         folder = Path(name)
         command = engine.command(plan, folder)
@@ -154,12 +161,14 @@ def run(tool: Installed, plan: Plan, watch: Watch | None = None) -> Result:
             _lines_read(process.stderr, engine.progress, ticker, watch) as last_lines,
         ):
             workers = _Workers(process.pid)
-            code, stopped = _wait(process, limit_sec, ticker, workers, engine.name, watch)
+            code, stopped = _wait(process, limit_sec, ticker, workers, engine.name, watch, poll)
         ticker.close()
         after = resource.getrusage(resource.RUSAGE_CHILDREN)
         # A generator that is stopped says so in its exit code, as the shell does, and writes its result all the same.
         if code != 0 and not (stopped and code == 128 + signal.SIGTERM):
-            raise ToolError(f"{engine.name} on {plan.target.origin}: {_failure(code, last_lines)}")
+            said = _failure(code, last_lines)
+            missed = engine.start_missed is not None and re.search(engine.start_missed, said)
+            raise (StartMissed if missed else ToolError)(f"{engine.name} on {plan.target.origin}: {said}")
         result = engine.parse(
             plan,
             Artifacts(
@@ -179,6 +188,13 @@ def run(tool: Installed, plan: Plan, watch: Watch | None = None) -> Result:
 def _until_sec(plan: Plan) -> float:
     """Return how long it is until the plan begins; 0 where it begins at once."""
     return 0.0 if plan.start_at_ns is None else (plan.start_at_ns - time.monotonic_ns()) / 1e9
+
+
+def _sleep_until_start(plan: Plan, poll: Poll | None) -> None:
+    while (left_sec := _until_sec(plan)) > 0:
+        if poll is not None:
+            poll()
+        time.sleep(min(left_sec, _POLL_SEC))
 
 
 class _Workers:
@@ -219,6 +235,7 @@ def _wait(
     workers: _Workers,
     name: str,
     watch: Watch | None,
+    poll: Poll | None,
 ) -> tuple[int, str | None]:
     """Wait for the end; return the exit code and, where the watch stopped it, why."""
     stopped = None
@@ -232,6 +249,8 @@ def _wait(
             log.warning("stopping early: %s", stopped)
         ticker.tick()
         workers.sample()
+        if poll is not None:
+            poll()
         time.sleep(_POLL_SEC)
     return code, stopped
 

@@ -36,6 +36,7 @@ def metronome(schedule: SendSchedule) -> Engine:
         progress=progress,
         warms_up=True,
         starts_at=True,
+        start_missed=r"--start-at: .* too late",
     )
 
 

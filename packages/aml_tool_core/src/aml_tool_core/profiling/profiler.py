@@ -7,7 +7,6 @@ import json
 import logging
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from datetime import datetime, timedelta, timezone
 from pathlib import Path
 from typing import Any
 
@@ -18,14 +17,15 @@ from aml_tool_core.profiling import course as courses
 from aml_tool_core.profiling import deployment as deployments
 from aml_tool_core.profiling import engine as engines
 from aml_tool_core.profiling import load as loads
-from aml_tool_core.profiling import nodes, reach, report, summary, sweep, tracking, verdict
+from aml_tool_core.profiling import node_reports, nodes, reach, report, summary, sweep, tracking
 from aml_tool_core.profiling import payload as payloads
-from aml_tool_core.profiling.cost import cost_of
+from aml_tool_core.profiling.dealing import dealt
 from aml_tool_core.profiling.engine import Engine, Plan
-from aml_tool_core.profiling.load import Load, LoadModel, SendSchedule
+from aml_tool_core.profiling.load import LoadModel, SendSchedule
 from aml_tool_core.profiling.measurement import Session, runs_of
+from aml_tool_core.profiling.node_place import Place
+from aml_tool_core.profiling.node_reports import NodeReports
 from aml_tool_core.profiling.payload import Payload
-from aml_tool_core.profiling.result import Result
 from aml_tool_core.profiling.survey import survey_of
 from aml_tool_core.profiling.target import Target
 from aml_tool_core.report_page import render_report
@@ -33,7 +33,6 @@ from aml_tool_core.tool import Flag, Job, Kind, Tool
 
 TARGET_SCHEMA = "deployment_settings"
 REPORT_SCHEMA = "report"
-NODES_FOLDER = "nodes"  # in ./outputs: what each node of a job with several did
 
 
 @dataclass(frozen=True)
@@ -97,22 +96,24 @@ def run(profiler: Profiler, job: Job) -> None:
     session, course = _prepared(profiler, job, log)
     node = nodes.this_place()
     if node is not None:
-        # Refused now, rather than after the others were waited for.
-        nodes.share(session.plan.load, node.rank, node.count)
+        course = _on_nodes(session, course, node)  # what cannot be is refused before the others are waited for
     reach.check(session.plan.target)
     facts = _facts(profiler, session)
-
-    def keep(number: int, load: Load, result: Result) -> None:
-        assert node is not None, "one machine has no shares"
-        _keep_share(profiler, job.outputs, session, node, number, load, result)
-
+    shares = NodeReports(
+        job.outputs / node_reports.FOLDER,
+        0 if node is None else node.rank,
+        (profiler.name, profiler.version),
+        session.engine,
+        session.config_sha256,
+        session.deployment,
+    )
     if node is not None and node.rank > 0:
-        nodes.follow(node, facts, session.engine, session.plan, keep)
+        nodes.follow(node, facts, session.engine, session.plan, list(session.payloads.values()), shares.keep)
         return
 
-    kept = _checkpoint(profiler, job, session, log)
-    members: list[dict[str, Any]] = []
-    with nodes.measuring(node, facts, keep, members) as measure:
+    kept = _checkpoint(profiler, job, session, node, log)
+    node_reports.clear(shares.folder, kept.on_disk + 1)
+    with nodes.measuring(node, facts, lambda: kept.count + 1, shares.keep) as measure:
         made, found = runs_of(session, course, measure, kept)
     survey = survey_of(course, made, found)
     about = survey.about
@@ -130,8 +131,6 @@ def run(profiler: Profiler, job: Job) -> None:
         session.price,
         survey if session.is_several else None,
     ).document()
-    if members:
-        document["nodes"] = members
     _write(log, job.outputs, document)
     kept.finish()
     tracking.publish(document)
@@ -200,7 +199,19 @@ def _check_watchable(session: Session) -> None:
         )
 
 
-def _checkpoint(profiler: Profiler, job: Job, session: Session, log: logging.Logger) -> checkpoints.Checkpoint:
+def _on_nodes(session: Session, course: courses.Plan, node: Place) -> courses.Plan:
+    """Return the course as several nodes can run it. Raises InputError where they cannot."""
+    place = f"{session.plan.config_source}: /profiler_config"
+    if session.config.get("abort_on_fail"):
+        raise InputError(
+            f"{place}/abort_on_fail: not on {node.count} nodes, of which none sees all requests; leave it out"
+        )
+    return dealt(course, session.plan.load, node.count, place, whole_rates=session.engine.engine.whole_rates)
+
+
+def _checkpoint(
+    profiler: Profiler, job: Job, session: Session, node: Place | None, log: logging.Logger
+) -> checkpoints.Checkpoint:
     """Return where finished runs are kept: nowhere, of a measurement that is one run."""
     resume: Path | None = job.values["resume_path"]
     if not session.is_several and session.repeat == 1:
@@ -216,37 +227,19 @@ def _checkpoint(profiler: Profiler, job: Job, session: Session, log: logging.Log
         "the target": _target_sha256(session.plan.target),
         "the profiler": f"{profiler.name} {profiler.version}",
         "the load generator": f"{session.engine.engine.name} {session.engine.version}",
+        "the number of nodes": str(1 if node is None else node.count),
     }
     return checkpoints.opened(job.outputs / checkpoints.FOLDER, made_from, resume, log)
 
 
-def _facts(profiler: Profiler, session: Session) -> dict[str, str | None]:
+def _facts(profiler: Profiler, session: Session) -> dict[str, str]:
     """Return what must be alike on all nodes of a job, by the words in which a difference is told."""
     return {
         "profiler": f"{profiler.name} {profiler.version}",
         "configuration": session.config_sha256,
-        nodes.PAYLOAD: session.plan.payload.sha256,
+        "payload": _payloads_sha256(list(session.payloads.values())),
         "scoring target": session.plan.target.shown_uri,
     }
-
-
-def _keep_share(
-    profiler: Profiler, folder: Path, session: Session, node: nodes.Place, number: int, load: Load, result: Result
-) -> None:
-    """Write the report of what this node alone did in one run, under a name that no other node's has."""
-    started_at = datetime.now(timezone.utc) - timedelta(seconds=load.warmup_sec + load.duration_sec)
-    share = report.Report(
-        report.Provenance(profiler.name, profiler.version, session.engine, started_at, session.config_sha256),
-        session.deployment,
-        load,
-        session.plan.payload,
-        result,
-        verdict.judge(load, result),
-        deployments.Usage(None, ("node 0 asks for it, for all nodes",)),
-        cost_of(session.deployment.target, None, None, result.succeeded_per_sec),
-    )
-    path = folder / NODES_FOLDER / f"node_{node.rank}_run_{number}.json"
-    outputs.write_json(path, share.document(), REPORT_SCHEMA)
 
 
 def _write(log: logging.Logger, folder: Path, document: dict[str, Any]) -> None:

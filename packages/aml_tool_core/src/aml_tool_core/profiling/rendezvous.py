@@ -1,4 +1,4 @@
-"""How the nodes of one job find one another: plain TCP to node 0, every frame signed with what only the job knows.
+"""How the nodes of one job find one another: plain TCP to node 0, every frame signed with what the job knows.
 
 A connection begins with sixteen random bytes from either side. All that follows is frames of JSON, each with its length
 and an HMAC-SHA256 under a key made from the job's secret and both nonces, over the sender, the frame's number and its
@@ -14,6 +14,7 @@ import hmac
 import json
 import logging
 import os
+import select
 import socket
 import struct
 import time
@@ -28,7 +29,9 @@ log = logging.getLogger(__name__)
 _NONCE_BYTES = 16
 _HEAD = struct.Struct("!I32s")  # length of the content, its HMAC
 _MOST_BYTES = 256 * 1024 * 1024  # a histogram has some ten thousand buckets at most
+_MOST_BYTES_OF_STRANGER = 64 * 1024  # of who has not yet shown that it knows the secret
 _HELLO_SEC = 5.0
+_SEND_SEC = 30.0
 _RETRY_SEC = 0.25
 _PINGS = 40
 
@@ -50,13 +53,16 @@ class Channel:
 
     def __init__(self, connection: socket.socket, secret: bytes, *, caller: bool, timeout_sec: float) -> None:
         self._socket = connection
-        self._socket.settimeout(timeout_sec)
+        deadline = time.monotonic() + timeout_sec
         if connection.family in (socket.AF_INET, socket.AF_INET6):
             connection.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
         own = os.urandom(_NONCE_BYTES)
         try:
+            self._socket.settimeout(timeout_sec)
             self._socket.sendall(own)
-            other = self._exactly(_NONCE_BYTES)
+            other = self._exactly(_NONCE_BYTES, deadline)
+        except TimeoutError:
+            raise PeerLost(f"it did not say who it is within {timeout_sec:.0f} s") from None
         except OSError as error:
             raise PeerLost(str(error)) from None
         nonces = own + other if caller else other + own
@@ -69,20 +75,21 @@ class Channel:
         content = json.dumps(message, separators=(",", ":")).encode()
         self._sent += 1
         try:
+            self._socket.settimeout(_SEND_SEC)  # for all of it
             self._socket.sendall(_HEAD.pack(len(content), self._seal(self._names[0], self._sent, content)) + content)
         except OSError as error:
             raise PeerLost(str(error)) from None
 
     def receive(self, timeout_sec: float) -> dict[str, Any]:
-        """Wait for a frame. Raises PeerLost where none comes in time, or one that the other node did not write."""
-        self._socket.settimeout(timeout_sec)
+        """Wait for a frame. Raises PeerLost where none is whole in time, or one that the other node did not write."""
+        deadline = time.monotonic() + timeout_sec
         try:
-            length, seal = _HEAD.unpack(self._exactly(_HEAD.size))
-            if length > _MOST_BYTES:
+            length, seal = _HEAD.unpack(self._exactly(_HEAD.size, deadline))
+            if length > (_MOST_BYTES if self._received else _MOST_BYTES_OF_STRANGER):
                 raise PeerLost("it does not speak this protocol")
-            content = self._exactly(length)
+            content = self._exactly(length, deadline)
         except TimeoutError:
-            raise PeerLost(f"it said nothing for {timeout_sec:.0f} s") from None
+            raise PeerLost(f"it said nothing, or nothing whole, for {timeout_sec:.0f} s") from None
         except OSError as error:
             raise PeerLost(str(error)) from None
         self._received += 1
@@ -90,6 +97,10 @@ class Channel:
             raise PeerLost("it does not know this job's key")
         message: dict[str, Any] = json.loads(content)
         return message
+
+    def has_word(self) -> bool:
+        """Tell whether the other node said something, or went away: `receive` then says what."""
+        return bool(select.select([self._socket], [], [], 0)[0])
 
     def clock(self, timeout_sec: float) -> Clock:
         """Measure the other node's clock: of many pings, the quickest says it best. It answers with `answer_ping`."""
@@ -116,9 +127,14 @@ class Channel:
     def _seal(self, sender: bytes, number: int, content: bytes) -> bytes:
         return hmac.digest(self._key, sender + struct.pack("!Q", number) + content, "sha256")
 
-    def _exactly(self, count: int) -> bytes:
+    def _exactly(self, count: int, deadline: float) -> bytes:
+        """Return so many bytes. Raises TimeoutError at the deadline, however they drip in."""
         parts = bytearray()
         while len(parts) < count:
+            left_sec = deadline - time.monotonic()
+            if left_sec <= 0:
+                raise TimeoutError
+            self._socket.settimeout(left_sec)
             part = self._socket.recv(min(count - len(parts), 1 << 20))
             if not part:
                 raise PeerLost("it closed the connection")
@@ -127,7 +143,7 @@ class Channel:
 
 
 def secret_of(*known: str) -> bytes:
-    """Return the secret that follows from what only the job's nodes know."""
+    """Return the secret that follows from what the job's nodes know; it is as secret as that."""
     return hashlib.sha256("\0".join(known).encode()).digest()
 
 
@@ -160,8 +176,8 @@ def accept(server: socket.socket, secret: bytes, deadline: float) -> tuple[Chann
         except TimeoutError:
             return None
         try:
-            channel = Channel(connection, secret, caller=False, timeout_sec=_HELLO_SEC)
-            return channel, channel.receive(_HELLO_SEC)
+            channel = Channel(connection, secret, caller=False, timeout_sec=min(_HELLO_SEC, left))
+            return channel, channel.receive(max(0.0, min(_HELLO_SEC, deadline - time.monotonic())))
         except PeerLost as error:
             connection.close()
             log.warning("%s:%s called and is none of this job's nodes: %s", *address[:2], error)

@@ -8,7 +8,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 
 from aml_tool_core.profiling.histogram import PERCENTILES, Histogram
-from aml_tool_core.profiling.result import Errors, Generator, Result, Schedule, Second
+from aml_tool_core.profiling.result import Errors, Generator, NodePart, Result, Schedule, Second
 
 
 @dataclass(frozen=True)
@@ -41,6 +41,7 @@ def together(runs: Sequence[Result]) -> Result:
         generator=_generator(runs),
         notes=tuple(dict.fromkeys(note for run in runs for note in run.notes)),
         stopped_early=runs[-1].stopped_early,
+        nodes=_nodes(runs),
     )
 
 
@@ -130,6 +131,21 @@ def _generator(runs: Sequence[Result]) -> Generator | None:
         cpu_sec=math.fsum(generator.cpu_sec for generator in generators),
         cpu_percent_of_threads=_mean([generator.cpu_percent_of_threads for generator in generators], weights),
         run_queue_wait_percent=_mean(known, weights) if len(known) == len(waits) else None,
+    )
+
+
+def _nodes(runs: Sequence[Result]) -> tuple[NodePart, ...]:
+    """Add up what each node did; its clock is told as it was at its worst."""
+    return tuple(
+        replace(
+            parts[0],
+            sent=sum(part.sent for part in parts),
+            completed=sum(part.completed for part in parts),
+            succeeded=sum(part.succeeded for part in parts),
+            clock_error_ms=max(part.clock_error_ms for part in parts),
+            clock_drift_ms=max((part.clock_drift_ms for part in parts), key=abs),
+        )
+        for parts in zip(*(run.nodes for run in runs), strict=True)
     )
 
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from datetime import datetime
 from typing import Any
 
@@ -14,7 +14,7 @@ from aml_tool_core.profiling.engine import Installed
 from aml_tool_core.profiling.histogram import ENCODING, PERCENTILES, Histogram, Percentile
 from aml_tool_core.profiling.load import Load
 from aml_tool_core.profiling.payload import Payload
-from aml_tool_core.profiling.result import Errors, Result, Schedule, Second
+from aml_tool_core.profiling.result import Errors, NodePart, Result, Schedule, Second
 from aml_tool_core.profiling.runs import Run
 from aml_tool_core.profiling.sla import Criterion
 from aml_tool_core.profiling.survey import Survey
@@ -84,6 +84,8 @@ class Report:
             document["resource_usage_whole_minutes"] = self.usage.whole_minutes
         if self.usage.reasons:
             document["resource_usage_reasons"] = list(self.usage.reasons)
+        if self.result.nodes:
+            document["nodes"] = [_node(part) for part in self.result.nodes]
         if self.survey is not None:
             document["runs"] = [self._run(run) for run in self.survey.runs]
             document |= survey_document(self.survey)
@@ -103,6 +105,14 @@ class Report:
             "cost": _cost(run.cost, has_price=self.instance_price_per_hour is not None),
         }
         return document if run.criteria is None else {**document, "sla": _sla(run.criteria)}
+
+
+def _node(part: NodePart) -> dict[str, Any]:
+    document = asdict(part) | {
+        "clock_error_ms": round(part.clock_error_ms, 6),
+        "clock_drift_ms": round(part.clock_drift_ms, 6),
+    }
+    return _without_none(document)
 
 
 def timestamp(at: datetime) -> str:

@@ -67,6 +67,20 @@ class Generator:
 
 
 @dataclass(frozen=True)
+class NodePart:
+    """What one of several nodes did in a run."""
+
+    rank: int
+    connections: int
+    target_rps: float | None  # None in a closed loop
+    sent: int
+    completed: int
+    succeeded: int
+    clock_error_ms: float  # how exactly its clock was known to node 0 when the run began
+    clock_drift_ms: float  # how far it had moved against node 0's when the run was over
+
+
+@dataclass(frozen=True)
 class Result:
     """The outcome of a run. Times are the engine's; `duration_sec` is what rates are counted over."""
 
@@ -85,6 +99,7 @@ class Result:
     generator: Generator | None = None
     notes: tuple[str, ...] = ()
     stopped_early: str | None = None  # why, where it was not run to its end
+    nodes: tuple[NodePart, ...] = ()  # where several made the load
 
     @property
     def requests_per_sec(self) -> float:

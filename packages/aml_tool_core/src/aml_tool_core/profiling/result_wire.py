@@ -8,7 +8,7 @@ from typing import Any
 
 from aml_tool_core.profiling.histogram import Histogram
 from aml_tool_core.profiling.load import Load, LoadModel, SendSchedule
-from aml_tool_core.profiling.result import Errors, Generator, Result, Schedule, Second
+from aml_tool_core.profiling.result import Errors, Generator, NodePart, Result, Schedule, Second
 
 
 def result_as_json(result: Result) -> dict[str, Any]:
@@ -32,6 +32,7 @@ def result_of(told: Mapping[str, Any]) -> Result:
         "timeline": tuple(Second(**second) for second in told["timeline"]),
         "generator": None if generator is None else Generator(**generator),
         "notes": tuple(told["notes"]),
+        "nodes": tuple(NodePart(**part) for part in told["nodes"]),
     }
     return Result(**{**told, **parts})
 
