@@ -44,6 +44,7 @@ TOGETHER = (
     "unit/azureml_local",
     "unit/chain",
     "unit/minilm_example",
+    "unit/sku_sweep",
 )
 
 

@@ -4,6 +4,8 @@
 For each model and size: deploy, load for some minutes, ask what was used, delete. Azure is the local control plane of
 this machine unless --azure is given: then it is the workspace that the AZUREML_ARM_* variables name.
 
+All deployments are of one endpoint, whose name is new each time: whatever stood before is left alone.
+
 python job-templates/sku-sweep/sweep.py digits --size Standard_DS1_v2 Standard_F2s_v2 Local_0.5vCPU_256MiB
 """
 
@@ -12,13 +14,14 @@ from __future__ import annotations
 import argparse
 import json
 import math
+import secrets
 import shutil
 import signal
 import string
 import sys
 import time
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 
 import yaml
@@ -30,6 +33,10 @@ sys.path.insert(0, str(HERE.parent))
 from chain import Chain, StepFailed, local_control_plane, make_model  # noqa: E402
 
 REPOSITORY = HERE.parents[1]
+DELETER = "aml_online_endpoints_deleter"
+# Azure's limit of an endpoint's name, and what this adds to the example's.
+LONGEST_NAME = 32
+ENDPOINT_SUFFIX_BYTES = 3
 # Azure Monitor has a figure per clock minute, so a run of two holds a whole one wherever it begins.
 DURATION_SEC = 120
 
@@ -52,6 +59,34 @@ class Case:
         return max(1, math.floor(self.size.vcpus))
 
 
+@dataclass
+class Sweep:
+    """What has come of the cases so far; whatever ends the loop, this stays."""
+
+    measured: list[Path] = field(default_factory=list)
+    failures: list[str] = field(default_factory=list)
+    # The files that name what has been deployed and, as far as is known, not removed.
+    standing: list[Path] = field(default_factory=list)
+    undeleted: list[str] = field(default_factory=list)
+    deleted: bool = False
+
+    @property
+    def remains(self) -> str:
+        """Say what stands."""
+        if self.standing:
+            lines = "\n".join(
+                f"    python -m {DELETER} --delete_endpoint True --config_path {p}" for p in self.standing
+            )
+            return f"not removed ({'; '.join(self.undeleted) or 'interrupted'}); remove it by:\n{lines}"
+        return "what it had deployed is deleted" if self.deleted else "nothing had been deployed"
+
+
+def endpoint_name(example: str) -> str:
+    """Return a name that no endpoint has: the sweep deletes it whole at the end."""
+    ending = f"-sizes-{secrets.token_hex(ENDPOINT_SUFFIX_BYTES)}"
+    return f"{example[: LONGEST_NAME - len(ending)].rstrip('-')}{ending}"
+
+
 def deploy(chain: Chain, case: Case, endpoint: str) -> Path:
     """Deploy one model on one size; returns the settings that the deployer wrote."""
     folder = chain.folder(f"{case.step}/deploy")
@@ -71,8 +106,6 @@ def deploy(chain: Chain, case: Case, endpoint: str) -> Path:
             variables.setdefault("INTRA_OP_NUM_THREADS", "1")
             document.setdefault("request_settings", {})["max_concurrent_requests_per_instance"] = case.workers
         (folder / name).write_text(yaml.safe_dump(document, sort_keys=False))
-    settings = folder / "outputs" / "deployment_settings.json"
-    settings.unlink(missing_ok=True)
     flags: dict[str, str | Path] = {
         "endpoint_yaml_path": folder / "endpoint.yml",
         "deployment_yaml_path": folder / "deployment.yml",
@@ -81,7 +114,23 @@ def deploy(chain: Chain, case: Case, endpoint: str) -> Path:
         "code_folder_path": chain.example / "score",
     }
     chain.run_tool(f"{case.step}/deploy", "aml_online_endpoints_deployer", flags)
-    return settings
+    return settings_path(chain, case)
+
+
+def settings_path(chain: Chain, case: Case) -> Path:
+    return chain.folder(f"{case.step}/deploy") / "outputs" / "deployment_settings.json"
+
+
+def named(chain: Chain, case: Case, endpoint: str) -> Path | None:
+    """Return the file that names what was deployed: the settings, or the note of a deployer that was cut short.
+
+    None where there is none, or only one of an earlier sweep.
+    """
+    settings = settings_path(chain, case)
+    for path in (settings, settings.with_suffix(".partial.json")):
+        if path.exists() and json.loads(path.read_text())["deployment_settings"]["endpoint_name"] == endpoint:
+            return path
+    return None
 
 
 def profile(chain: Chain, case: Case, settings: Path, duration_sec: float) -> Path:
@@ -101,49 +150,61 @@ def profile(chain: Chain, case: Case, settings: Path, duration_sec: float) -> Pa
 
 
 def measure(chain: Chain, case: Case, endpoint: str, duration_sec: float) -> Path:
-    """Deploy, load, ask and delete; returns the folder with what was measured. Raises StepFailed."""
+    """Deploy, load and ask; returns the folder with what was measured. Raises StepFailed."""
     results = chain.folder(f"{case.step}/results")
     shutil.rmtree(results, ignore_errors=True)
     settings = deploy(chain, case, endpoint)
-    try:
-        report = profile(chain, case, settings, duration_sec)
-        results.mkdir(parents=True)
-        shutil.copy(report, results / "report.json")
-        words: list[str | Path] = [sys.executable, HERE / "usage.py", "--settings_path", settings]
-        words += ["--report_path", report, "--model", case.model, "--output", results / "device_usage.json"]
-        chain.run(f"{case.step}/usage", words)
-    finally:
-        # Alone, and before the next: two deployments would share the machine that both are to have.
-        delete(chain, f"{case.step}/delete", settings, whole_endpoint=False)
+    report = profile(chain, case, settings, duration_sec)
+    results.mkdir(parents=True)
+    shutil.copy(report, results / "report.json")
+    words: list[str | Path] = [sys.executable, HERE / "usage.py", "--settings_path", settings]
+    words += ["--report_path", report, "--model", case.model, "--output", results / "device_usage.json"]
+    chain.run(f"{case.step}/usage", words)
     return results
 
 
-def delete(chain: Chain, step: str, settings: Path, *, whole_endpoint: bool) -> None:
-    flags: dict[str, str | Path] = {"config_path": settings, "delete_endpoint": str(whole_endpoint)}
-    chain.run_tool(step, "aml_online_endpoints_deleter", flags)
+def delete(chain: Chain, step: str, path: Path, *, whole_endpoint: bool) -> None:
+    flags: dict[str, str | Path] = {"config_path": path, "delete_endpoint": str(whole_endpoint)}
+    chain.run_tool(step, DELETER, flags)
 
 
-def run(chain: Chain, cases: Sequence[Case], duration_sec: float) -> tuple[list[Path], list[str]]:
-    """Measure every case; one that fails, for lack of memory say, is told and does not keep the others from running."""
-    endpoint = f"{chain.example.name}-sizes"
-    measured: list[Path] = []
-    failures: list[str] = []
-    last: Path | None = None
+def run(chain: Chain, cases: Sequence[Case], endpoint: str, duration_sec: float, sweep: Sweep) -> None:
+    """Measure every case; one that fails, for lack of memory say, is told and does not keep the others from running.
+
+    Raises StepFailed where a deployment cannot be removed: the next would share the machine that each is to have alone.
+    """
     try:
         for number, case in enumerate(cases, start=1):
             print(f"\n[{number}/{len(cases)}] {case.model} on {case.size.name}", flush=True)
             try:
-                measured.append(measure(chain, case, endpoint, duration_sec))
+                sweep.measured.append(measure(chain, case, endpoint, duration_sec))
             except StepFailed as failure:
-                failures.append(f"{case.model} on {case.size.name}: {failure}{reason(chain, failure)}")
-            settings = chain.folder(f"{case.step}/deploy") / "outputs" / "deployment_settings.json"
-            # A deployer that failed has left its endpoint only if an earlier one had made it.
-            last = settings if settings.exists() else last
+                sweep.failures.append(f"{case.model} on {case.size.name}: {failure}{reason(chain, failure)}")
+            if (path := named(chain, case, endpoint)) is not None:
+                delete(chain, f"{case.step}/delete", path, whole_endpoint=False)
     finally:
-        if last is not None:
-            print("\ndelete the endpoint", flush=True)
-            delete(chain, "delete", last, whole_endpoint=True)
-    return measured, failures
+        clear(chain, cases, endpoint, sweep)
+
+
+def clear(chain: Chain, cases: Sequence[Case], endpoint: str, sweep: Sweep) -> None:
+    """Delete the endpoint with all that is left in it; what cannot be deleted is kept in mind."""
+    found = [path for case in reversed(cases) if (path := named(chain, case, endpoint)) is not None]
+    # Settings stand for the whole endpoint. A note stands only for what its run has made: the first one's goes last,
+    # since it may be the one that made the endpoint.
+    settings = [path for path in found if path.name == "deployment_settings.json"]
+    sweep.standing = settings[:1] or found
+    for path in tuple(sweep.standing):
+        try:
+            delete(chain, "delete", path, whole_endpoint=True)
+        except StepFailed as failure:
+            sweep.undeleted.append(f"{failure}{reason(chain, failure)}")
+        else:
+            sweep.standing.remove(path)
+            sweep.deleted = True
+    if not sweep.standing:
+        for path in found:
+            # What it names is gone; the next sweep's deployer would keep it under another name.
+            path.unlink(missing_ok=True)
 
 
 def reason(chain: Chain, failure: StepFailed) -> str:
@@ -154,25 +215,29 @@ def reason(chain: Chain, failure: StepFailed) -> str:
     return f"\n    {lines[-1].strip()}" if lines else ""
 
 
-def parse_models(given: Sequence[str], chain: Chain) -> dict[str, Path]:
-    """Read NAME=FOLDER; without any, the example's own model, exported as it is."""
-    models = {}
-    for entry in given:
-        name, separator, folder = entry.partition("=")
-        if not separator or not Path(folder).is_dir():
-            raise SystemExit(f"sweep: error: --model {entry}: NAME=FOLDER is wanted, with a folder that is there")
-        models[name] = Path(folder).absolute()
-    if not models:
-        make_model(chain)
-        models[chain.example.name] = chain.exported_model
-    return models
+def named_model(text: str) -> tuple[str, Path]:
+    """Read NAME=FOLDER."""
+    name, separator, folder = text.partition("=")
+    if not separator or not name or not Path(folder).is_dir():
+        raise argparse.ArgumentTypeError(f"{text}: NAME=FOLDER is wanted, with a folder that is there")
+    return name, Path(folder).absolute()
+
+
+def models_of(given: Sequence[tuple[str, Path]], chain: Chain) -> dict[str, Path]:
+    """Return the models that were named, else the example's own, exported as it is."""
+    if given:
+        return dict(given)
+    make_model(chain)
+    return {chain.example.name: chain.exported_model}
 
 
 def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("example", help="a folder of job-templates: what its score, environment and YAML files are")
     parser.add_argument("--size", nargs="+", required=True, help="Azure's sizes, or limits: Local_0.5vCPU_256MiB")
-    parser.add_argument("--model", nargs="+", default=[], metavar="NAME=FOLDER", help="model folders to compare")
+    parser.add_argument(
+        "--model", nargs="+", type=named_model, default=[], metavar="NAME=FOLDER", help="folders to compare"
+    )
     parser.add_argument("--duration_sec", type=float, default=DURATION_SEC, help="of each load (default: %(default)s)")
     parser.add_argument("--work_folder", type=Path, help="where the files go (default: .demo/sku-sweep/EXAMPLE)")
     parser.add_argument("--olive_python", type=Path, default=REPOSITORY / ".venv/olive/bin/python")
@@ -185,34 +250,53 @@ def main() -> int:
     sizes = [find_vm_size(name) for name in given.size]
     if None in sizes:
         parser.error(f"--size {given.size[sizes.index(None)]}: not a known size, nor one like Local_0.5vCPU_256MiB")
+    if len(dict(given.model)) < len(given.model):
+        parser.error("--model: two of the same name")
     work = (given.work_folder or REPOSITORY / ".demo" / "sku-sweep" / given.example).absolute()
     work.mkdir(parents=True, exist_ok=True)
     signal.signal(signal.SIGTERM, signal.default_int_handler)  # what was deployed must go then too
     started = time.monotonic()
     chain = Chain(example, work, given.olive_python.absolute())
+    sweep, endpoint = Sweep(), endpoint_name(example.name)
+    code = 0
     try:
-        models = parse_models(given.model, chain)
+        models = models_of(given.model, chain)
         cases = [Case(model, folder, size) for model, folder in models.items() for size in sizes if size is not None]
         if given.azure:
-            measured, failures = run(chain, cases, given.duration_sec)
+            run(chain, cases, endpoint, given.duration_sec, sweep)
         else:
             with local_control_plane(given.plane_home.absolute()) as variables:
-                local = Chain(example, work, chain.olive_python, variables)
-                measured, failures = run(local, cases, given.duration_sec)
-        if measured:
-            print()
-            table: list[str | Path] = [sys.executable, "-m", "aml_report", "devices", *measured]
-            chain.run("table", [*table, "--csv", work / "devices.csv"])
+                run(Chain(example, work, chain.olive_python, variables), cases, endpoint, given.duration_sec, sweep)
     except StepFailed as failure:
-        print(f"\nsweep: error: {failure}", file=sys.stderr)
-        return 1
+        print(f"\nsweep: error: {failure}; endpoint {endpoint}: {sweep.remains}", file=sys.stderr)
+        code = 1
     except KeyboardInterrupt:
-        print("\nsweep: error: interrupted; nothing that it deployed is left", file=sys.stderr)
-        return 130
-    for failure_text in failures:
-        print(f"not measured: {failure_text}")
-    print(f"\nfigures: {work / 'devices.csv'}; done in {time.monotonic() - started:.0f} s")
-    return 0 if measured else 1
+        print(f"\nsweep: error: interrupted; endpoint {endpoint}: {sweep.remains}", file=sys.stderr)
+        code = 130
+    else:
+        if sweep.standing:
+            print(f"\nsweep: error: endpoint {endpoint}: {sweep.remains}", file=sys.stderr)
+        if sweep.standing or not sweep.measured:
+            code = 1
+    return tell(chain, sweep, started) or code
+
+
+def tell(chain: Chain, sweep: Sweep, started: float) -> int:
+    """Print the table of what was measured, and what was not."""
+    code = 0
+    if sweep.measured:
+        print()
+        words: list[str | Path] = [sys.executable, "-m", "aml_report", "devices", *sweep.measured]
+        try:
+            chain.run("table", [*words, "--csv", chain.work / "devices.csv"])
+        except StepFailed as failure:
+            print(f"\nsweep: error: {failure}", file=sys.stderr)
+            code = 1
+    for text in sweep.failures:
+        print(f"not measured: {text}")
+    if sweep.measured and not code:
+        print(f"\nfigures: {chain.work / 'devices.csv'}; done in {time.monotonic() - started:.0f} s")
+    return code
 
 
 if __name__ == "__main__":
