@@ -8,21 +8,22 @@ python usage.py --settings_path deployment_settings.json --report_path report.js
 from __future__ import annotations
 
 import argparse
-import json
 import math
-import sys
 import time
 from collections.abc import Callable, Mapping, Sequence
 from datetime import datetime, timedelta, timezone
 from pathlib import Path
-from typing import Any
+from typing import Any, NoReturn
 
 from aml_tool_core import ToolError
-from aml_tool_core.azure import cloud, sdk_output
+from aml_tool_core.azure import cloud, patience, sdk_output
+from aml_tool_core.azure import workspace as workspaces
 from aml_tool_core.azure.credential import credential
+from aml_tool_core.azure.failures import asking
 from aml_tool_core.azure.monitor import minutes_touched, whole_minutes
 from aml_tool_core.azure.workspace import Workspace
 from aml_tool_core.documents import read_json
+from aml_tool_core.main import finish
 from aml_tool_core.outputs import write_json
 from azure.mgmt.monitor import MonitorManagementClient
 from azureml_local.models.vm_sizes import find_vm_size
@@ -39,7 +40,7 @@ POLL_SEC = 5.0
 LIMITS = "azureml_local.limits"
 
 
-def device_usage(settings: Mapping[str, Any], report: Mapping[str, Any], model: str, held_by: str | None) -> Any:
+def device_usage(settings: Mapping[str, Any], report: Mapping[str, Any], model: str) -> Any:
     """Return the document. Raises ToolError."""
     size = find_vm_size(settings["sku"])
     if size is None:
@@ -49,7 +50,10 @@ def device_usage(settings: Mapping[str, Any], report: Mapping[str, Any], model: 
     # Levels are of minutes that are full of load; what has moved is counted over all that the load touches.
     touched = minutes_touched(start, end)
     full = whole_minutes(start, end) or touched
-    metrics = ask(deployment_id(settings), full, touched)
+    workspace = Workspace(settings["subscription_id"], settings["resource_group"], settings["workspace_name"])
+    endpoint, deployment = settings["endpoint_name"], settings["deployment_name"]
+    held_by = limits(workspace, endpoint, deployment)
+    metrics = ask(workspace.deployment_resource_id(endpoint, deployment), full, touched)
     document = {
         "version": "1.0",
         "model": model,
@@ -65,13 +69,19 @@ def device_usage(settings: Mapping[str, Any], report: Mapping[str, Any], model: 
 
 
 def ask(deployment: str, full: Sequence[datetime], touched: Sequence[datetime]) -> dict[str, Any]:
-    """Return the metrics that the deployment has, waiting for the last minute's samples."""
+    """Return the metrics that the deployment has, waiting for the last minute's samples. Raises ToolError."""
     here = cloud.current()
     sdk_output.hush()
+    deadline = time.monotonic() + WAIT_SEC
     monitor: Any = MonitorManagementClient(
-        credential(), deployment.split("/")[2], base_url=here.arm_url, credential_scopes=[here.scope]
+        credential(deadline=deadline),
+        deployment.split("/")[2],
+        base_url=here.arm_url,
+        credential_scopes=[here.scope],
+        transport=patience.Transport(deadline),
+        **patience.RETRIES,
     )
-    with monitor as client:
+    with asking("Azure Monitor"), monitor as client:
         known = {entry.name.value for entry in client.metric_definitions.list(deployment)}
 
         def points(names: Sequence[str], aggregation: str, minutes: Sequence[datetime]) -> dict[str, Any]:
@@ -93,7 +103,7 @@ def ask(deployment: str, full: Sequence[datetime], touched: Sequence[datetime]) 
                 for metric in answer.value
             }
 
-        levels = settled(lambda: points(LEVELS, "Average,Maximum", full), len(full))
+        levels = settled(lambda: points(LEVELS, "Average,Maximum", full), len(full), deadline)
         moved = points(MOVED, "Total", touched)
     found: dict[str, Any] = {}
     for name, (unit, data) in levels.items():
@@ -106,9 +116,8 @@ def ask(deployment: str, full: Sequence[datetime], touched: Sequence[datetime]) 
     return found
 
 
-def settled(look: Callable[[], dict[str, Any]], minutes: int) -> dict[str, Any]:
+def settled(look: Callable[[], dict[str, Any]], minutes: int, deadline: float) -> dict[str, Any]:
     """Look until every minute has its samples, which come late in Azure, or the waiting time is over."""
-    deadline = time.monotonic() + WAIT_SEC
     while True:
         found = look()
         counts = [len(data) for name, (_, data) in found.items() if name == LEVELS[0]]
@@ -134,39 +143,30 @@ def text(at: datetime) -> str:
     return at.strftime("%Y-%m-%dT%H:%M:%SZ")
 
 
-def deployment_id(settings: Mapping[str, Any]) -> str:
-    workspace = Workspace(settings["subscription_id"], settings["resource_group"], settings["workspace_name"])
-    return workspace.deployment_resource_id(settings["endpoint_name"], settings["deployment_name"])
-
-
-def limits(settings: Mapping[str, Any]) -> str | None:
+def limits(workspace: Workspace, endpoint: str, deployment: str) -> str | None:
     """Return what the local plane says of what it gives an instance; Azure says nothing of the kind."""
-    from azure.ai.ml import MLClient
-
-    with sdk_output.diverted():
-        client = MLClient(
-            credential(), settings["subscription_id"], settings["resource_group"], settings["workspace_name"]
-        )
-        found = client.online_deployments.get(settings["deployment_name"], settings["endpoint_name"])
+    deadline = time.monotonic() + WAIT_SEC
+    client = workspaces.client(workspace, credential(deadline=deadline), deadline)
+    with sdk_output.diverted(), asking(f"deployment {deployment} of endpoint {endpoint}"):
+        found = client.online_deployments.get(deployment, endpoint)
     return (found.properties or {}).get(LIMITS)
 
 
-def main() -> int:
+def main() -> NoReturn:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--settings_path", type=Path, required=True, help="the deployer's deployment_settings.json")
     parser.add_argument("--report_path", type=Path, required=True, help="the profiler's report.json")
     parser.add_argument("--model", required=True, help="the model's name in tables")
     parser.add_argument("--output", type=Path, required=True, help="device_usage.json")
     given = parser.parse_args()
-    try:
+
+    def action() -> None:
         settings = read_json(given.settings_path, "deployment_settings")["deployment_settings"]
-        report = json.loads(given.report_path.read_text(encoding="utf-8"))
-        write_json(given.output, device_usage(settings, report, given.model, limits(settings)), "device_usage")
-    except ToolError as error:
-        print(f"usage: error: {error}", file=sys.stderr)
-        return error.exit_code
-    return 0
+        report = read_json(given.report_path, "report")
+        write_json(given.output, device_usage(settings, report, given.model), "device_usage")
+
+    finish("usage", action)
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    main()
