@@ -192,6 +192,11 @@ class Control:
         """Return an endpoint's path."""
         return f"{self.workspace}/onlineEndpoints/{endpoint}"
 
+    def traffic(self, endpoint: str) -> dict[str, int]:
+        """Return who has what share of an endpoint's traffic."""
+        shares = self.described(endpoint)["properties"]["traffic"]
+        return {name: share for name, share in shares.items() if share}
+
     def endpoint(self, endpoint: str, **tags: str) -> None:
         """Create an endpoint that somebody else has."""
         body = {"location": "eastus", "properties": {"authMode": "Key"}, "tags": tags}

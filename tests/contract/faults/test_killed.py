@@ -26,7 +26,7 @@ STEPS: dict[str, dict[str, Any]] = {
     "waits for the deployment": {"method": "PUT", "path": DEPLOYMENT, "operation": "slow", "delay_sec": 1},
     "asks for the traffic": {"method": "PUT", "path": ENDPOINT, "skip": 1, "delay_sec": 600},
     "waits for the traffic": {"method": "PUT", "path": ENDPOINT, "skip": 1, "operation": "slow", "delay_sec": 1},
-    "looks at the result": {"method": "GET", "path": DEPLOYMENT, "skip": 1, "delay_sec": 600},
+    "reads the deployment": {"method": "GET", "path": DEPLOYMENT, "skip": 1, "delay_sec": 600},
 }
 BRIEF = {
     "asks for the endpoint": "the deleter",

@@ -66,6 +66,8 @@ class Sequence:
     tools: Tools
     flags: tuple[str, ...]
     on_old: bool
+    share: int | None  # of the traffic, asked for on the old endpoint
+    switched: bool = False  # a run has come to its good end
     log: str = ""
     events: list[str] = field(default_factory=list)
 
@@ -90,13 +92,15 @@ class Sequence:
     def deploy(self) -> None:
         """Run the deployer, or begin to and end it by a signal."""
         number = self.dice.choice((None, None, None, signal.SIGKILL, signal.SIGTERM))
-        run = self.tools.start("deployer", self.tiny.folder, *self.flags, *TIMEOUT)
+        share = () if self.share is None else ("--traffic", str(self.share))
+        run = self.tools.start("deployer", self.tiny.folder, *self.flags, *share, *TIMEOUT)
         if number is not None:
             end = time.monotonic() + self.dice.uniform(0.2, 3)
             while run.poll() is None and time.monotonic() < end:
                 time.sleep(0.02)
             run.kill(number)
-        self.ended(f"deploy {number.name if number else ''}", run.wait())
+        self.ended(f"deploy {share} {number.name if number else ''}", run.wait())
+        self.switched |= self.tiny.settings.exists()
 
     def delete(self) -> None:
         """Run the deleter with what the tools have left."""
@@ -137,6 +141,7 @@ def test_sequence(
     tools: Tools,
     deployer_flags: tuple[str, ...],
     old: dict[str, Any],
+    cloud: Cloud,
 ) -> None:
     dice = random.Random(seed)
     on_old = dice.random() < 0.3
@@ -146,7 +151,8 @@ def test_sequence(
             path.write_text(path.read_text().replace(f"name: {fresh.endpoint_name}\n", f"name: {OLD}\n"))
     endpoint = OLD if on_old else fresh.endpoint_name
     others = {"", "old"} if on_old else set()
-    sequence = Sequence(dice, fresh, control, tools, deployer_flags, on_old)
+    share = dice.choice((None, 40, 100)) if on_old else None
+    sequence = Sequence(dice, fresh, control, tools, deployer_flags, on_old, share)
     try:
         for _ in range(dice.randint(1, 3)):
             sequence.queue_faults()
@@ -169,6 +175,9 @@ def test_sequence(
             sequence.ended(f"at last, delete {file.name} {whole}", ended)
             assert ended.code == 0, ended.log
         assert set(control.stands(endpoint)) == others, "an orphan"
+        # Who was given all of the traffic and is deleted leaves none to the others; else they have what they had.
+        given_away = sequence.switched and share == 100
+        assert control.traffic(OLD) in ([{"old": 100}, {}] if given_away else [{"old": 100}])
         for name, before in old.items():
             assert comparable(control.described(OLD, name)) == comparable(before), "somebody else's thing was touched"
     except AssertionError:
@@ -179,14 +188,13 @@ def test_sequence(
         for name in set(control.stands(OLD)) - {"", "old"}:  # after a failure, for the sequences that follow
             control.arm.delete(f"{control.endpoint_url(OLD)}/deployments/{name}")
         control.settled(OLD)
+        if control.traffic(OLD) != {"old": 100}:
+            cloud.traffic(OLD, {"old": 100})
         shutil.rmtree(fresh.note.parent, ignore_errors=True)
 
 
 def comparable(described: dict[str, Any]) -> dict[str, Any]:
-    """Leave out the state of the last update of an endpoint's traffic, which is the tools' to make."""
-    properties = {name: value for name, value in described["properties"].items() if name != "provisioningState"}
-    if "traffic" in properties:
-        properties["traffic"] = {name: share for name, share in properties["traffic"].items() if share}
-        # What the SDK adds when it reads an endpoint, and sends back.
-        properties.pop("properties", None)
-    return {**described, "properties": properties}
+    """Leave out an endpoint's traffic and the state of its last update, which are the tools' to make."""
+    # "properties": what the SDK adds when it reads an endpoint, and sends back.
+    left_out = ("provisioningState", "traffic", "properties")
+    return {**described, "properties": {k: v for k, v in described["properties"].items() if k not in left_out}}

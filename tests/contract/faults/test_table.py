@@ -7,6 +7,7 @@ rows run with AML_FAULTS=all; else the long ones are left out.
 from __future__ import annotations
 
 import base64
+import dataclasses
 import json
 import re
 import time
@@ -19,7 +20,7 @@ import pytest
 
 if TYPE_CHECKING:
     from tests.contract.conftest import Cloud, TinyDeployment
-    from tests.contract.faults.conftest import Control, Ended, Tools
+    from tests.contract.faults.conftest import Control, Ended, Run, Tools
 
 ENDPOINT = "onlineEndpoints/*"
 DEPLOYMENT = "onlineEndpoints/*/deployments/*"
@@ -31,6 +32,7 @@ PROGRAM = {
     "profiler": "profiler",
 }
 ALWAYS = None
+ANOTHERS = {"tool": "aml_online_endpoints_deployer", "run": "another"}  # the marks of another run
 SOON = {"retry_after_sec": 0.05}
 LATER = {"retry_after_sec": 3600}
 
@@ -46,6 +48,7 @@ class Row:
     flags: tuple[str, ...] = ()
     stands: bool = False  # after a failure of the deployer; of the deleter: whether the endpoint does
     log: str = ""  # a regular expression of the lines before
+    late: bool = False  # queued when the traffic has been moved
     long: bool = False  # only with AML_FAULTS=all
 
     @property
@@ -178,32 +181,111 @@ def test_deployer_whose_removal_fails_too_leaves_a_note_that_removes_it(
     assert control.stands(fresh.endpoint_name) == {}
 
 
-# The deployer: an endpoint that somebody else has.
+# The deployer: a new deployment on an endpoint that somebody else has, with a deployment that has all the traffic.
+
+SWITCH = ("--traffic", "100")
+LOOK_AT_LAST = {"method": "GET", "path": DEPLOYMENT}
 
 
 @rows(
-    Row("out_of_capacity", 1, "deployment blue: creation: failed: OutOfCapacity"),
-    Row("answer_lost", 1, "deployment blue: creation: failed: OutOfCapacity", keys=PUT_DEPLOYMENT, long=True),
-    Row("operation_fails", 1, "traffic .*: failed: InternalServerError", keys=PUT_ENDPOINT, long=True),
+    Row("out_of_capacity", 1, "deployment green: creation: failed: OutOfCapacity", flags=SWITCH, long=True),
     Row("token_expired", 1, "the Azure token has expired", keys=PUT_DEPLOYMENT, long=True),
+    Row("operation_fails", 1, "traffic .*: failed: InternalServerError", keys=PUT_ENDPOINT, flags=SWITCH),
+    Row("operation_canceled", 1, "traffic .*: failed: ", keys=PUT_ENDPOINT, flags=SWITCH, long=True),
+    Row("forbidden", 1, r"endpoint \S+: Azure answered 403", keys=LOOK_AT_LAST, flags=SWITCH, late=True),
+    Row(
+        "dropped",
+        1,
+        "cannot be reached",
+        keys={**LOOK_AT_LAST, "times": 5},
+        flags=("--traffic", "30"),
+        late=True,
+        long=True,
+    ),
+    Row("throttled", 1, "asks to wait 3600 s", keys={**LOOK_AT_LAST, **LATER}, flags=SWITCH, late=True, long=True),
 )
 def test_deployer_on_anothers_endpoint(
-    row: Row, fresh: TinyDeployment, control: Control, tools: Tools, deployer_flags: Any
+    row: Row, green: TinyDeployment, control: Control, tools: Tools, deployer_flags: Any
 ) -> None:
-    control.endpoint(fresh.endpoint_name, owner="somebody", tool="aml_online_endpoints_deployer", run="another")
-    before = control.described(fresh.endpoint_name)
-    control.add(row.fault, **(row.keys or {}))
-    if row.fault == "answer_lost":
-        control.add("out_of_capacity", times=2)
-    ended = tools.run("deployer", fresh.folder, *deployer_flags)
+    names = ("", "blue")
+    before = {name: control.described(green.endpoint_name, name) for name in names}
+    assert control.traffic(green.endpoint_name) == {"blue": 100}
+    if row.late:
+        run = moving_traffic(green, control, tools, *deployer_flags, *row.flags)
+        fault = control.add(row.fault, **(row.keys or {}))
+        ended = run.wait()
+    else:
+        fault = control.add(row.fault, **(row.keys or {}))
+        ended = tools.run("deployer", green.folder, *deployer_flags, *row.flags)
     check(row, "deployer", ended)
-    after = control.described(fresh.endpoint_name)
-    for described in (before, after):
-        # An update of its traffic may be what failed; and the SDK sends back what it has put among the properties.
+    assert control.struck(fault) >= 1
+    control.clear()
+    after = {name: control.described(green.endpoint_name, name) for name in names}
+    for described in (before[""], after[""]):
+        # The update of its traffic may be what failed, and its shares may be 0 or none; the SDK sends back what it has
+        # put among the properties.
         for name in ("provisioningState", "traffic", "properties"):
             described["properties"].pop(name)
     assert after == before
-    assert control.stands(fresh.endpoint_name).keys() == {""}
+    assert control.traffic(green.endpoint_name) == {"blue": 100}
+    assert control.stands(green.endpoint_name).keys() == {"", "blue"}
+    assert not green.note.exists()
+
+
+def test_killed_when_it_has_moved_the_traffic_its_note_puts_it_back(
+    green: TinyDeployment, control: Control, tools: Tools, deployer_flags: Any
+) -> None:
+    run = moving_traffic(green, control, tools, *deployer_flags, *SWITCH)
+    run.kill()
+    run.wait()
+    control.let_go()
+    control.settled(green.endpoint_name)
+    assert control.traffic(green.endpoint_name) == {"green": 100}
+    ended = tools.run("deleter", green.folder, "--config_path", str(green.note), "--delete_endpoint", "True")
+    assert ended.code == 0, ended.log
+    assert control.stands(green.endpoint_name).keys() == {"", "blue"}
+    assert control.traffic(green.endpoint_name) == {"blue": 100}
+
+
+@pytest.mark.long
+def test_killed_when_it_has_moved_the_traffic_and_then_failing_it_puts_it_back(
+    green: TinyDeployment, control: Control, tools: Tools, deployer_flags: Any
+) -> None:
+    run = moving_traffic(green, control, tools, *deployer_flags, *SWITCH)
+    run.kill()
+    run.wait()
+    control.clear()
+    control.settled(green.endpoint_name)
+    control.add("crash_in_init")
+    ended = tools.run("deployer", green.folder, *deployer_flags, *SWITCH)
+    assert ended.code == 1, ended.log
+    assert control.stands(green.endpoint_name).keys() == {"", "blue"}
+    assert control.traffic(green.endpoint_name) == {"blue": 100}
+
+
+def moving_traffic(green: TinyDeployment, control: Control, tools: Tools, *flags: str) -> Run:
+    """Start the deployer, and return when it waits for the traffic that it moves."""
+    held = control.add(**PUT_ENDPOINT, operation="slow", delay_sec=1.5)
+    run = tools.start("deployer", green.folder, *flags)
+    deadline = time.monotonic() + 60
+    while not control.struck(held):
+        assert time.monotonic() < deadline and run.poll() is None
+        time.sleep(0.02)
+    return run
+
+
+@pytest.fixture
+def green(tiny: TinyDeployment, standing: str, cloud: Cloud, control: Control) -> Iterator[TinyDeployment]:
+    """A deployment `green` to make beside `blue`, which has all the traffic; it has it again after the test."""
+    made = dataclasses.replace(tiny, endpoint_name=standing)
+    made.write("green")
+    yield made
+    control.clear()
+    control.settled(standing)
+    if control.traffic(standing) != {"blue": 100}:
+        cloud.traffic(standing, {"blue": 100})
+    if "green" in control.stands(standing):
+        cloud.client.online_deployments.begin_delete("green", standing).result()
 
 
 @pytest.mark.long
@@ -361,9 +443,10 @@ def test_profilers_resolution(row: Row, control: Control, tools: Tools, tmp_path
 
 @pytest.fixture(scope="module")
 def standing(cloud: Cloud, session_control: Control) -> Iterator[str]:
-    """The name of an endpoint with a deployment `blue`."""
-    cloud.endpoint("standing-ep")
+    """The name of somebody else's endpoint with a deployment `blue`, which has all the traffic."""
+    session_control.endpoint("standing-ep", owner="somebody", **ANOTHERS)
     cloud.deploy("standing-ep", "blue")
+    cloud.traffic("standing-ep", {"blue": 100})
     yield "standing-ep"
     session_control.delete("standing-ep")
 

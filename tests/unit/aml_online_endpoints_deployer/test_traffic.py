@@ -8,8 +8,9 @@ from typing import Any
 
 import pytest
 from aml_online_endpoints_deployer import rollout
-from aml_online_endpoints_deployer.rollout import wanted_share, wanted_traffic
+from aml_online_endpoints_deployer.rollout import Made, wanted_share, wanted_traffic
 from aml_tool_core import InputError
+from aml_tool_core.azure.traffic import Move, Shares
 
 
 @pytest.mark.parametrize(
@@ -85,5 +86,10 @@ def test_mirror_traffic_is_put_as_the_yaml_says(
     deployments = SimpleNamespace(list=lambda _name: listed)
     client: Any = SimpleNamespace(online_endpoints=endpoints, online_deployments=deployments)
     wanted: Any = SimpleNamespace(endpoint_name="e", deployment_name="blue", traffic=traffic, mirror_traffic=mirrored)
-    rollout._set_traffic(client, wanted, None, time.monotonic() + 60)
+    noted: list[Move] = []
+    made = Made("run", lambda move: noted.append(move) if not endpoints.puts else None)
+    rollout._set_traffic(client, wanted, made, None, time.monotonic() + 60)
     assert endpoints.puts == puts
+    before = Shares({"green": 100}, {"red": 5})
+    assert noted == [Move(before, Shares(*put)) for put in puts], "the shares are noted before they change"
+    assert made.move == (noted[0] if puts else None)

@@ -77,11 +77,11 @@ def test_a_call_takes_no_longer_than_there_is_time(
         assert sent[0].get(name) == (None if wanted_sec is None else pytest.approx(wanted_sec, abs=5))
 
 
-class Unending(NoPolling):  # type: ignore[misc]  # azure-core's, without a type
+class Unending(NoPolling[None]):
     """Asks and sleeps as azure-core's own polling does; the operation has no end."""
 
     def __init__(self, transport: Transport) -> None:
-        super().__init__()
+        super().__init__()  # type: ignore[no-untyped-call]
         self.transport = transport
         self.polls = 0
 
@@ -103,8 +103,10 @@ def test_an_operation_that_is_not_done_in_time_is_asked_for_no_longer() -> None:
     poller: LROPoller[None] = LROPoller(None, None, lambda _: None, polling)
     with pytest.raises(TimedOut, match=r"it: not done after 0 s \(InProgress\); raise --timeout_sec"):
         operation.finish(poller, "it", deadline)
-    poller._thread.join(timeout=60)
-    assert not poller._thread.is_alive()
+    thread = poller._thread
+    assert thread is not None
+    thread.join(timeout=60)
+    assert not thread.is_alive()
     assert polling.polls < 10
 
 

@@ -8,7 +8,8 @@ from typing import Any
 
 import pytest
 from aml_tool_core.azure import operation
-from aml_tool_core.azure.removal import Outcome, remove_deployment, without
+from aml_tool_core.azure.removal import Outcome, remove_deployment
+from aml_tool_core.azure.traffic import Move, Shares, read_move, released, without
 from azure.core.exceptions import ResourceNotFoundError
 
 
@@ -34,6 +35,34 @@ def test_what_is_left_adds_up_to_a_hundred(share: int) -> None:
     rest = 100 - share
     traffic = {"blue": share, "a": rest // 3, "b": rest // 5, "c": rest - rest // 3 - rest // 5}
     assert sum(without(traffic, "blue").values()) == 100
+
+
+BLUE = Shares({"blue": 100}, {})
+TO_GREEN = Move(BLUE, Shares({"green": 100}, {}))
+TO_NEITHER = Move(Shares({"blue": 60, "red": 40}, {"red": 5}), Shares({"blue": 100}, {"green": 10}))
+
+
+@pytest.mark.parametrize(
+    ("present", "move", "standing", "left"),
+    [
+        (TO_GREEN.after, None, "blue", Shares({}, {})),
+        (TO_GREEN.after, TO_GREEN, "blue", BLUE),
+        (BLUE, TO_GREEN, "blue", BLUE),
+        (TO_GREEN.after, TO_GREEN, "", Shares({}, {})),  # blue has gone meanwhile
+        (Shares({"red": 100}, {}), TO_GREEN, "blue red", Shares({"red": 100}, {})),  # somebody has set it meanwhile
+        (TO_NEITHER.after, TO_NEITHER, "blue red", TO_NEITHER.before),
+        (TO_NEITHER.after, TO_NEITHER, "red", Shares({"red": 100}, {"red": 5})),
+        (TO_NEITHER.after, None, "", Shares({"blue": 100}, {})),
+        (Shares({"blue": 48, "red": 32, "green": 20}, {}), TO_NEITHER, "blue red", TO_NEITHER.before),
+        (Shares({"green": 100}, {}), Move(Shares({}, {}), Shares({"green": 100}, {})), "blue", Shares({}, {})),
+    ],
+)
+def test_what_a_run_moved_is_put_back(present: Shares, move: Move | None, standing: str, left: Shares) -> None:
+    assert released(present, "green", move, {*standing.split(), "green"}) == left
+
+
+def test_a_move_is_read_as_it_was_written() -> None:
+    assert read_move(TO_NEITHER.document()) == TO_NEITHER
 
 
 def test_a_deployment_whose_endpoint_another_deletes_is_waited_for(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -51,7 +51,7 @@ def _delete(job: Job) -> None:
     deployment_name = _name(target, "deployment_name", job.path("config_path")) if alone else None
     client, deadline = _client(job, target)
 
-    from aml_tool_core.azure import removal, sdk_output
+    from aml_tool_core.azure import removal, sdk_output, traffic
 
     if job.values["dry_run"]:
         with sdk_output.diverted():
@@ -66,9 +66,10 @@ def _delete(job: Job) -> None:
             outcome = removal.remove_deployment(client, endpoint_name, deployment_name, deadline)
             outcomes = {named(endpoint_name, deployment_name): outcome}
         else:
-            outcomes = removal.remove_run(
-                client, endpoint_name, deployment_name, run_mark, deadline, endpoint_too=bool(whole)
-            )
+            moved = target.get("traffic_moved")
+            move = None if moved is None else traffic.read_move(moved)
+            names = endpoint_name, deployment_name
+            outcomes = removal.remove_run(client, *names, run_mark, deadline, endpoint_too=bool(whole), move=move)
     for what, became in outcomes.items():
         _log.info("%s: %s", what, _SAID[became.name])
 
@@ -114,7 +115,7 @@ def _client(job: Job, target: Mapping[str, Any]) -> tuple[MLClient, float]:
     workspace = workspaces.resolve(*(target.get(key) for key in _WORKSPACE_FLAGS))
     deadline = time.monotonic() + job.values["timeout_sec"]
     token = target.get("identity_access_token")
-    return workspaces.client(workspace, credential.credential(token), deadline), deadline
+    return workspaces.client(workspace, credential.credential(token, deadline), deadline), deadline
 
 
 def _tags(texts: list[str] | tuple[str, ...]) -> dict[str, str]:

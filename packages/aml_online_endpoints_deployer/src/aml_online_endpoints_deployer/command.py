@@ -64,8 +64,8 @@ def _deploy(job: Job, variant: Mapping[str, Any]) -> None:
     _mark(wanted, note.run, job.values["expires_after"])
     deadline = time.monotonic() + job.values["timeout_sec"]
     with sdk_output.diverted():
-        client = workspaces.client(workspace, credential.credential(), deadline)
-        made = Made(note.run)
+        client = workspaces.client(workspace, credential.credential(deadline=deadline), deadline)
+        made = Made(note.run, note.write, note.move)
         with _nothing_orphaned(job, workspace, wanted, made, note):
             deployed = rollout.deploy(client, wanted, made, deadline, share)
             outputs.write_json(
@@ -155,7 +155,7 @@ def _kept(job: Job, workspace: Workspace, wanted: Definition, made: Made, interr
     _log.info("removing what this run created")
     try:
         # A client of its own: the other one's time may be over, and its token may be what was refused.
-        client = workspaces.client(workspace, credential.credential(), deadline)
+        client = workspaces.client(workspace, credential.credential(deadline=deadline), deadline)
         rollout.remove(client, wanted, made, deadline)
     except TimedOut:
         return f"its removal is under way, but was not done within {limit_sec:g} s"

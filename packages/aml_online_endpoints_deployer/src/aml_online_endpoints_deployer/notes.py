@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from aml_tool_core import documents, outputs
+from aml_tool_core.azure.traffic import Move, read_move
 from aml_tool_core.azure.workspace import Workspace
 from aml_tool_core.errors import InputError
 
@@ -31,9 +32,18 @@ class Note:
         """The run's mark, by which what it creates is known."""
         return str(self.document["deployment_settings"]["run"])
 
-    def write(self) -> None:
-        """Put the note on disk."""
-        outputs.write_json(self.path, self.document, settings.SCHEMA)
+    @property
+    def move(self) -> Move | None:
+        """What the earlier run that this one continues did to the traffic."""
+        found = self.document["deployment_settings"].get(settings.MOVE)
+        return None if found is None else read_move(found)
+
+    def write(self, move: Move | None = None) -> None:
+        """Put the note on disk, with what the run is about to do to the traffic."""
+        named = self.document["deployment_settings"]
+        if move is not None:
+            named = {**named, settings.MOVE: move.document()}
+        outputs.write_json(self.path, {**self.document, "deployment_settings": named}, settings.SCHEMA)
 
     def remove(self) -> None:
         """Take the note away: nothing stands that it is needed for."""
@@ -52,7 +62,8 @@ def open_note(folder: Path, workspace: Workspace, endpoint_name: str, deployment
         return Note(path, new, False)
     named = found["deployment_settings"]
     run = named.get("run")
-    if run is not None and found == settings.partial(workspace, endpoint_name, deployment_name, run):
+    of_this = settings.partial(workspace, endpoint_name, deployment_name, str(run))["deployment_settings"]
+    if {name: value for name, value in named.items() if name != settings.MOVE} == of_this:
         _log.info("%s: an earlier run was cut short; this one continues it", path)
         return Note(path, found, True)
     aside = path.with_name(f"deployment_settings.partial.{run or 'earlier'}.json")

@@ -7,14 +7,15 @@ was lost, or another who was quicker, cannot mislead it, and a run that was kill
 from __future__ import annotations
 
 import logging
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-from aml_tool_core.azure import marks, removal
+from aml_tool_core.azure import marks, removal, traffic
 from aml_tool_core.azure.failures import Conflict, asking
 from aml_tool_core.azure.operation import finish, settled, state_of, unhindered
 from aml_tool_core.azure.removal import Outcome
+from aml_tool_core.azure.traffic import Move, Shares
 from aml_tool_core.errors import InputError, ToolError
 
 from aml_online_endpoints_deployer.definition import Definition
@@ -29,9 +30,11 @@ _FULL_PERCENT = 100
 
 @dataclass
 class Made:
-    """What this run set out to create. It is noted before the call, so that an interruption in it loses nothing."""
+    """What this run set out to change. It is noted before the call, so that an interruption in it loses nothing."""
 
     run: str
+    note_move: Callable[[Move], None]  # on disk
+    move: Move | None = None
     endpoint: bool = False
     deployment: bool = False
     found: tuple[str, ...] = ()  # what was there before, for people
@@ -79,7 +82,7 @@ def deploy(client: MLClient, definition: Definition, made: Made, deadline: float
         # Its mark stays that of the run that created it: should this one fail, nobody must take it for this one's.
         _keep_mark(definition, deployment)
     _create_deployment(client, definition, "creation" if deployment is None else "update", deadline)
-    _set_traffic(client, definition, share, deadline)
+    _set_traffic(client, definition, made, share, deadline)
     with asking(f"endpoint {definition.endpoint_name}"):
         return Deployed(
             client.online_endpoints.get(definition.endpoint_name),
@@ -89,7 +92,8 @@ def deploy(client: MLClient, definition: Definition, made: Made, deadline: float
 
 def remove(client: MLClient, definition: Definition, made: Made, deadline: float) -> None:
     """Remove what this run created, and nothing else. Raises ToolError when something of it stands."""
-    outcomes = removal.remove_run(client, definition.endpoint_name, definition.deployment_name, made.run, deadline)
+    names = definition.endpoint_name, definition.deployment_name
+    outcomes = removal.remove_run(client, *names, made.run, deadline, move=made.move)
     for what, outcome in outcomes.items():
         _log.info("%s: %s", what, "was there before, and stands" if outcome is Outcome.LEFT else outcome.value)
     made.endpoint = made.deployment = False
@@ -109,7 +113,7 @@ def wanted_share(share: int, present: Mapping[str, int], others: set[str], deplo
 
     Raises InputError where there is nobody to take the rest: Azure takes shares that add up to 100 or to none.
     """
-    rest = removal.without({name: part for name, part in present.items() if name in others}, deployment_name)
+    rest = traffic.without({name: part for name, part in present.items() if name in others}, deployment_name)
     if share == _FULL_PERCENT:
         return {deployment_name: share}
     if not share:
@@ -119,7 +123,7 @@ def wanted_share(share: int, present: Mapping[str, int], others: set[str], deplo
             f"--traffic: {share}: no other deployment of the endpoint has traffic that could take the other "
             f"{_FULL_PERCENT - share} %; give 100 or 0, or say all shares in the endpoint YAML's `traffic`"
         )
-    return {**removal.shared_out(rest, _FULL_PERCENT - share), deployment_name: share}
+    return {**traffic.shared_out(rest, _FULL_PERCENT - share), deployment_name: share}
 
 
 def _others(client: MLClient, definition: Definition) -> set[str]:
@@ -217,25 +221,29 @@ def _show_container_log(client: MLClient, definition: Definition) -> None:
     _log.error("deployment %s: end of its container's log:\n%s", name, text.rstrip() or "(empty)")
 
 
-def _set_traffic(client: MLClient, definition: Definition, share: int | None, deadline: float) -> None:
+def _set_traffic(client: MLClient, definition: Definition, made: Made, share: int | None, deadline: float) -> None:
     def set_once() -> None:
         # Asked anew: somebody may have changed it while the deployment was made.
         others = _others(client, definition)
         with asking(f"endpoint {definition.endpoint_name}"):
             endpoint = client.online_endpoints.get(definition.endpoint_name)
-        present = {name: part for name, part in (endpoint.traffic or {}).items() if part}
-        mirrored = dict(endpoint.mirror_traffic or {})
+        present = traffic.shares_of(endpoint)
         if share is None:
-            wanted = wanted_traffic(definition.traffic, present, others, definition.deployment_name)
+            live = wanted_traffic(definition.traffic, present.live, others, definition.deployment_name)
         else:
-            wanted = wanted_share(share, present, others, definition.deployment_name)
-        wanted_mirrored = dict(definition.mirror_traffic) or mirrored
-        if wanted == present and wanted_mirrored == mirrored:
-            _log.info("endpoint %s: traffic stays %s", definition.endpoint_name, present or "at none")
+            live = wanted_share(share, present.live, others, definition.deployment_name)
+        mirrored = {name: part for name, part in definition.mirror_traffic.items() if part}
+        wanted = Shares(live, mirrored if definition.mirror_traffic else present.mirrored)
+        if wanted == present:
+            _log.info("endpoint %s: traffic stays %s", definition.endpoint_name, present.live or "at none")
             return
-        endpoint.traffic, endpoint.mirror_traffic = wanted, wanted_mirrored
-        what = f"endpoint {definition.endpoint_name}: traffic {wanted}"
-        _log.info("%s%s", what, f", mirrored {wanted_mirrored}" if wanted_mirrored else "")
+        # Noted first: where this run is undone, who has the traffic now is to have it again. Of a run that another
+        # continues, and of a call whose answer was lost, the shares before the first count.
+        made.move = Move(present if made.move is None else made.move.before, wanted)
+        made.note_move(made.move)
+        endpoint.traffic, endpoint.mirror_traffic = dict(wanted.live), dict(wanted.mirrored)
+        what = f"endpoint {definition.endpoint_name}: traffic {endpoint.traffic}"
+        _log.info("%s%s", what, f", mirrored {endpoint.mirror_traffic}" if wanted.mirrored else "")
         with asking(what):
             poller = client.online_endpoints.begin_create_or_update(endpoint)
         finish(poller, what, deadline)

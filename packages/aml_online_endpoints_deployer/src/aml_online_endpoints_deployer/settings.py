@@ -12,6 +12,7 @@ from aml_online_endpoints_deployer.rollout import Deployed
 FILE_NAME = "deployment_settings.json"
 PARTIAL_NAME = "deployment_settings.partial.json"
 SCHEMA = "deployment_settings"
+MOVE = "traffic_moved"
 _VERSION = "1.0"
 
 

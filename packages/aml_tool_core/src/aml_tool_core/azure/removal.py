@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import logging
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from enum import Enum
 from typing import TYPE_CHECKING, Any
 
-from aml_tool_core.azure import marks
+from aml_tool_core.azure import marks, traffic
 from aml_tool_core.azure.failures import NotFound, OperationFailed, TimedOut, asking
 from aml_tool_core.azure.operation import finish, pause_sec, settled, unhindered
+from aml_tool_core.azure.traffic import Move
 
 if TYPE_CHECKING:
     from azure.ai.ml import MLClient
@@ -18,7 +19,6 @@ if TYPE_CHECKING:
 
 _log = logging.getLogger("aml_tool_core.azure")
 _ASK_AGAIN_SEC = 2.0
-_FULL_PERCENT = 100
 _MOST_TRIES = 3
 
 
@@ -47,15 +47,20 @@ def remove_endpoint(client: MLClient, endpoint_name: str, deadline: float) -> Ou
     )
 
 
-def remove_deployment(client: MLClient, endpoint_name: str, deployment_name: str, deadline: float) -> Outcome:
-    """Take a deployment's traffic away, remove it alone, and return when it is verified gone. Raises ToolError."""
+def remove_deployment(
+    client: MLClient, endpoint_name: str, deployment_name: str, deadline: float, move: Move | None = None
+) -> Outcome:
+    """Take a deployment's traffic away, remove it alone, and return when it is verified gone.
+
+    `move` is what the run that is undone did to the traffic. Raises ToolError.
+    """
     what = f"endpoint {endpoint_name}: deployment {deployment_name}: deletion"
     # While the endpoint changes, or is itself deleted, by another operation, its traffic cannot be set.
     endpoint = settled(lambda: find_endpoint(client, endpoint_name), f"endpoint {endpoint_name}", deadline)
     if endpoint is None or find_deployment(client, endpoint_name, deployment_name) is None:
         require_workspace(client)
         return Outcome.ABSENT
-    take_traffic(client, endpoint_name, deployment_name, deadline)
+    take_traffic(client, endpoint_name, deployment_name, deadline, move)
     return _remove(
         lambda: client.online_deployments.begin_delete(deployment_name, endpoint_name),
         lambda: find_deployment(client, endpoint_name, deployment_name),
@@ -72,11 +77,12 @@ def remove_run(
     deadline: float,
     *,
     endpoint_too: bool = True,
+    move: Move | None = None,
 ) -> dict[str, Outcome]:
     """Remove what a run of the deployer created, known by its mark, and nothing else; return what became of each.
 
     The endpoint goes with all in it, unless something in it is not of that run, or it is not to go: then the deployment
-    goes alone. Raises ToolError.
+    goes alone, and the traffic is as it was before the run's `move`. Raises ToolError.
     """
     names = f"endpoint {endpoint_name}", f"endpoint {endpoint_name}: deployment {deployment_name}"
     endpoint = find_endpoint(client, endpoint_name)
@@ -92,7 +98,7 @@ def remove_run(
     if deployment is None:
         outcomes[names[1]] = Outcome.ABSENT
     elif marks.of_run(deployment, run):
-        outcomes[names[1]] = remove_deployment(client, endpoint_name, deployment_name, deadline)
+        outcomes[names[1]] = remove_deployment(client, endpoint_name, deployment_name, deadline, move)
     else:
         outcomes[names[1]] = Outcome.LEFT
     return outcomes
@@ -123,48 +129,35 @@ def find_deployment(client: MLClient, endpoint_name: str, deployment_name: str) 
         return None
 
 
-def take_traffic(client: MLClient, endpoint_name: str, deployment_name: str, deadline: float) -> None:
-    """Set a deployment's share of the traffic, live and mirrored, to 0 where it has any. Raises ToolError."""
+def take_traffic(
+    client: MLClient, endpoint_name: str, deployment_name: str, deadline: float, move: Move | None = None
+) -> None:
+    """Set a deployment's share of the traffic, live and mirrored, to 0 where it has any.
+
+    What a run moved is put back as it was. Raises ToolError.
+    """
 
     def take() -> None:
         endpoint: Any = find_endpoint(client, endpoint_name)
         if endpoint is None:
             return
-        traffic, mirrored = dict(endpoint.traffic or {}), dict(endpoint.mirror_traffic or {})
-        if not traffic.get(deployment_name) and not mirrored.get(deployment_name):
+        present = traffic.shares_of(endpoint)
+        standing: set[str] = set()
+        if move is not None:
+            with asking(f"endpoint {endpoint_name}: deployments"):
+                standing = {str(one.name) for one in client.online_deployments.list(endpoint_name)}
+        wanted = traffic.released(present, deployment_name, move, standing)
+        if wanted == present:
             return
-        endpoint.traffic = without(traffic, deployment_name)
-        endpoint.mirror_traffic = {name: share for name, share in mirrored.items() if name != deployment_name}
+        endpoint.traffic, endpoint.mirror_traffic = dict(wanted.live), dict(wanted.mirrored)
         what = f"endpoint {endpoint_name}: traffic {endpoint.traffic or 'to none'}"
-        _log.info("%s (was %s)", what, traffic)
+        _log.info("%s (was %s)", what, present.live)
         with asking(what):
             poller = client.online_endpoints.begin_create_or_update(endpoint)
         finish(poller, what, deadline)
 
     what = f"endpoint {endpoint_name}"
     unhindered(take, lambda: find_endpoint(client, endpoint_name), what, deadline)
-
-
-def without(traffic: Mapping[str, int], deployment_name: str) -> dict[str, int]:
-    """Return the traffic shares without a deployment's; the others keep their proportions and fill its place.
-
-    Azure takes shares that add up to 100 or to 0 only, so what the deployment had must go to the others where they have
-    any; where they have none, nobody has any. Shares are whole percents: the largest remainders round up.
-    """
-    return shared_out({name: share for name, share in traffic.items() if name != deployment_name}, _FULL_PERCENT)
-
-
-def shared_out(traffic: Mapping[str, int], percent: int) -> dict[str, int]:
-    """Return so many percent shared out in the proportions of the traffic shares; nothing where nobody has any."""
-    total = sum(traffic.values())
-    if not total:
-        return {}
-    exact = {name: share * percent / total for name, share in traffic.items() if share > 0}
-    shares = {name: int(share) for name, share in exact.items()}
-    by_remainder = sorted(exact, key=lambda name: exact[name] - shares[name], reverse=True)
-    for name in by_remainder[: percent - sum(shares.values())]:
-        shares[name] += 1
-    return shares
 
 
 def _remove(
