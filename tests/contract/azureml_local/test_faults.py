@@ -37,7 +37,7 @@ def test_faults_from_the_command_line(plane: PlaneHandle, arm: httpx.Client) -> 
 
 def test_errors_are_one_line(plane: PlaneHandle) -> None:
     done = plane.command("fault", "add", "nonsense", check=False)
-    assert done.returncode == 1
+    assert done.returncode == 2
     assert done.stderr.startswith("azureml-local: error: /azureml_local/faults: There is no known fault 'nonsense'")
     assert "throttled" in plane.command("fault", "known").stdout
 

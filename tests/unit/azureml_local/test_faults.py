@@ -81,6 +81,12 @@ def test_the_first_that_matches_strikes_and_of_its_kind_only() -> None:
         ({"delay_sec": 1, "path": ""}, "path must be a line of text"),
         ({"status": 500, "statuss": 1}, "has no statuss"),
         ({"name": "nonsense"}, "no known fault 'nonsense'; there are throttled, "),
+        ({"name": ["throttled"]}, "no known fault ['throttled']"),
+        ({"drop": ["before"]}, "drop must be one of before, after, not ['before']"),
+        ({"drop": "before", "retry_after_sec": 5}, "retry_after_sec is of an answer: it needs a status"),
+        ({"delay_sec": 1, "retry_after_sec": 5}, "retry_after_sec is of an answer: it needs a status"),
+        ({"operation": "slow"}, "operation slow needs delay_sec"),
+        ({"container": "slow", "delay_sec": 0}, "container slow needs delay_sec"),
     ],
 )
 def test_faults_that_are_refused(body: dict[str, Any], says: str) -> None:

@@ -51,7 +51,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         return int(arguments.run(home, arguments))
     except PlaneError as error:
         print(f"{PROGRAM}: error: {error}", file=sys.stderr)
-        return 1
+        return error.exit_code
     except OSError as error:
         if error.filename is None or not Path(os.fsdecode(error.filename)).is_relative_to(home.root):
             raise

@@ -68,3 +68,11 @@ class JobError(Exception):
 
 class PlaneError(Exception):
     """The control plane cannot do what its command line asks; the message is one line with its remedy."""
+
+    exit_code = 1
+
+
+class CommandLineError(PlaneError):
+    """What the command line asks makes no sense."""
+
+    exit_code = 2

@@ -9,7 +9,7 @@ import sys
 from typing import TYPE_CHECKING, Any
 
 from azureml_local.certificates import ensure_tls
-from azureml_local.exceptions import PlaneError
+from azureml_local.exceptions import CommandLineError, InvalidRequestError, PlaneError
 from azureml_local.home import Home, load_secrets, load_settings
 from azureml_local.models.faults import CONTAINERS, DROPS, OPERATIONS, known_faults
 
@@ -101,7 +101,8 @@ def _asked(client: httpx.Client, method: str, path: str, body: dict[str, Any] | 
     except httpx.TransportError as error:
         raise PlaneError(f"{client.base_url}: the control plane does not answer ({error}); is it up?") from error
     if answer.is_error:
-        raise PlaneError(f"{path}: {answer.json()['error']['message']}")
+        kind = CommandLineError if answer.status_code == InvalidRequestError.status else PlaneError
+        raise kind(f"{path}: {answer.json()['error']['message']}")
     return answer.json() if answer.content else None
 
 

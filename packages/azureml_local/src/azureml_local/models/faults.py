@@ -165,7 +165,7 @@ def parse_fault(body: Mapping[str, Any]) -> Fault:
     asked = dict(body)
     name = asked.pop("name", None)
     if name is not None:
-        if name not in known_faults():
+        if not isinstance(name, str) or name not in known_faults():
             raise InvalidRequestError(f"There is no known fault {name!r}; there are {', '.join(known_faults())}.")
         asked = {**known_faults()[name]["fault"], **asked}
     unknown = sorted(set(asked) - {entry.name for entry in fields(Fault)})
@@ -178,6 +178,12 @@ def parse_fault(body: Mapping[str, Any]) -> Fault:
         raise InvalidRequestError(f"A fault has one effect, not {' and '.join(effects)}.")
     if not effects and not fault.delay_sec:
         raise InvalidRequestError("A fault needs status, drop, operation, container or delay_sec.")
+    # What would do nothing is a slip.
+    if fault.retry_after_sec is not None and fault.status is None:
+        raise InvalidRequestError("retry_after_sec is of an answer: it needs a status.")
+    slow = [key for key in ("operation", "container") if getattr(fault, key) == "slow"]
+    if slow and not fault.delay_sec:
+        raise InvalidRequestError(f"{slow[0]} slow needs delay_sec: how slow.")
     return fault
 
 
