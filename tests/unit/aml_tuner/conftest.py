@@ -27,9 +27,9 @@ outputs.mkdir(exist_ok=True)
 def log(what):
     with (world / "calls.txt").open("a") as calls:
         calls.write(what + "\\n")
-def fail(tool, why):
+def fail(tool, why, code=1):
     sys.stderr.write(f"{tool}: error: {why}\\n")
-    sys.exit(1)
+    sys.exit(code)
 """
 DEPLOYER = (
     _HEAD
@@ -53,6 +53,10 @@ PROFILER = (
 tool = "aml_wrk_profiler"
 target = json.loads(pathlib.Path(flags["--scoring_target_path"]).read_text())["deployment_settings"]
 config = json.loads(pathlib.Path(flags["--config_path"]).read_text())["profiler_config"]
+if rules["refuse"] == ("endpoint" if "endpoint_name" in target else "config"):
+    fail(tool, f"{flags['--config_path']}: /profiler_config/search: constraints: missing", 2)
+if "endpoint_name" not in target:
+    fail(tool, f"{target['scoring_uri']}: cannot be reached")
 variant = json.loads((world / "endpoints" / target["endpoint_name"]).read_text())
 time.sleep(rules["profile_sec"])
 report = json.loads((world / "report.json").read_text())
@@ -86,7 +90,14 @@ time.sleep(rules["delete_sec"])
 log(f"delete {target['endpoint_name']}")
 """
 )
-RULES: Mapping[str, Any] = {"fail": [], "deploy_sec": 0, "profile_sec": 0, "delete_sec": 0, "undeletable": False}
+RULES: Mapping[str, Any] = {
+    "fail": [],
+    "deploy_sec": 0,
+    "profile_sec": 0,
+    "delete_sec": 0,
+    "undeletable": False,
+    "refuse": None,
+}
 
 
 @dataclass

@@ -3,15 +3,18 @@
 from __future__ import annotations
 
 import html
+import json
+from pathlib import Path
 from typing import Any
 
 import pytest
 from aml_tool_core.documents import validate
+from aml_tool_core.errors import InputError
 from aml_tuner import objective, summary
 from aml_tuner.configuration import Plan
+from aml_tuner.models import Model, model_of
 from aml_tuner.page import render_summary
 from aml_tuner.space import Space
-from aml_tuner.trial import accuracy
 
 SPACE = Space.of({"candidate": [1, 2], "worker_count": [1, 2, 4]})
 # By candidate and workers: good answers per second, p99 in ms, core-hours per million requests.
@@ -30,6 +33,7 @@ def plan(**changes: Any) -> Plan:
         "strategy": "quick", "max_trials": 5, "parallel": 1, "top": 2, "profiler": "aml_wrk_profiler",
         "profiler_config": {}, "prices": {}, "endpoint_name": "e", "sku": None, "deployer_flags": {},
         "profiler_flags": {}, "workspace_flags": {}, "inputs_sha256": "0" * 64,
+        "profiler_source": "load.json", "run": "beef", "own_variables": frozenset(),
     }  # fmt: skip
     return Plan(**(values | changes))
 
@@ -46,13 +50,19 @@ def trial(point: tuple[int, int], **changes: Any) -> dict[str, Any]:
     }  # fmt: skip
 
 
-def made(*trials: dict[str, Any]) -> summary.Made:
-    known = {one["id"]: {"accuracy": {1: 0.99, 2: 0.97}[one["variant"]["candidate"]]} for one in trials}
+MODELS = {
+    1: Model({"accuracy": 0.99}, frozenset(), {"INTRA_OP_NUM_THREADS": "1"}),
+    2: Model({"accuracy": 0.97}, frozenset(), {"INTRA_OP_NUM_THREADS": "2", "EXECUTION_PROVIDER": "CPU"}),
+}
+
+
+def made(models: dict[int, Model], *trials: dict[str, Any]) -> summary.Made:
+    known = {one["id"]: models[one["variant"]["candidate"]] for one in trials}
     return summary.Made(trials, 0, known, "2026-03-14T09:20:00Z")
 
 
-def documented(*trials: dict[str, Any], **changes: Any) -> dict[str, Any]:
-    document = summary.document(plan(**changes), made(*trials), "aml_tuner", "0.1.0")
+def documented(*trials: dict[str, Any], models: dict[int, Model] = MODELS, **changes: Any) -> dict[str, Any]:
+    document = summary.document(plan(**changes), made(models, *trials), "aml_tuner", "0.1.0")
     validate(document, "tuning_summary", "summary")
     return document
 
@@ -81,8 +91,30 @@ def test_what_to_take_and_why() -> None:
     )
     assert "candidate 2 against 1: 28 % worse; worker_count 2 against 1: 40 % worse, 4: misses a constraint." in why
     assert document["choice"]["deployment_yml"] == (
-        "# the model: the optimizer's candidate 2, with its parameters\nenvironment_variables:\n  WORKER_COUNT: '2'\n"
+        "# the model: the optimizer's candidate 2\nenvironment_variables:\n  INTRA_OP_NUM_THREADS: '2'\n"
+        "  EXECUTION_PROVIDER: CPU\n  WORKER_COUNT: '2'\n"
+    ), "all that the deployer set, so that the fragment makes the same deployment"
+    assert (
+        "A more accurate model is that of candidate 1 (accuracy 0.99): at its best, candidate 1, worker_count 2, 28 % "
+        in why
     )
+
+
+def test_the_yamls_own_variables_stay() -> None:
+    document = documented(trial((2, 2)), own_variables=frozenset({"INTRA_OP_NUM_THREADS"}))
+    assert "INTRA_OP" not in document["choice"]["deployment_yml"]
+
+
+def test_an_accuracy_may_be_the_better_the_lower_it_is() -> None:
+    errors = {
+        rank: Model({"accuracy-error": 1 - model.accuracy["accuracy"]}, frozenset({"accuracy-error"}))
+        for rank, model in MODELS.items()
+    }
+    document = documented(*map(trial, FIGURES), models=errors)
+    assert variants(document, document["pareto_front"]) == [(2, 1), (2, 2), (1, 1), (1, 2)]
+    assert "A more accurate model is that of candidate 1 (accuracy-error 0.01)" in document["choice"]["why"]
+    best = documented(trial((1, 2)), trial((2, 1)), models=errors)
+    assert variants(best, [best["choice"]["id"]]) == [(1, 2)] and "more accurate" not in best["choice"]["why"]
 
 
 def test_near_draws_and_doubts_are_called_so() -> None:
@@ -137,14 +169,59 @@ def test_the_worse_a_miss_the_lower_its_rating() -> None:
     assert ratings == [5.0, pytest.approx(3.8), pytest.approx(3.0)]
 
 
-def test_the_accuracy_is_the_optimizers(tmp_path: Any) -> None:
+PARAMETERS: dict[str, Any] = {
+    "execution_provider": [["CPUExecutionProvider", {}]],
+    "session_options": {"intra_op_num_threads": 3, "execution_mode": 0},
+}
+
+
+def test_the_model_is_what_the_optimizer_says_of_it(tmp_path: Path) -> None:
     folder = tmp_path / "CandidateModels" / "cpu-cpu" / "BestCandidateModel_2"
     folder.mkdir(parents=True)
-    found = '{"candidate_model_metrics": {"accuracy-f1": {"value": 0.9}, "latency-avg": {"value": 3}}}'
-    (folder / "metrics.json").write_text(found)
-    assert accuracy(None, tmp_path, {"candidate": 2}) == {"accuracy-f1": 0.9}
-    assert accuracy(None, tmp_path, {"candidate": "cpu-cpu/2"}) == {"accuracy-f1": 0.9}
-    assert accuracy(None, tmp_path, {"candidate": 3}) == {}
-    (tmp_path / "optimized_parameters.json").write_text('{"metrics": {"accuracy-f1": {"value": 0.8}}}')
-    assert accuracy(tmp_path, None, {"worker_count": 1}) == {"accuracy-f1": 0.8}
-    assert accuracy(None, None, {"worker_count": 1}) == {}
+    found = {"accuracy-f1": {"value": 0.9}, "accuracy-loss": {"value": 1, "higher_is_better": False}}
+    (folder / "metrics.json").write_text(json.dumps({"candidate_model_metrics": found | {"latency-avg": {"value": 3}}}))
+    for wanted in (2, "cpu-cpu/2"):
+        model = model_of(None, tmp_path, {"candidate": wanted})
+        assert model == Model({"accuracy-f1": 0.9, "accuracy-loss": 1.0}, frozenset({"accuracy-loss"}))
+        assert model.losses() == (-0.9, 1.0)
+    assert model_of(None, tmp_path, {"candidate": 3}) == model_of(None, None, {"worker_count": 1}) == Model()
+
+
+def test_a_candidates_variables_are_its_own(tmp_path: Path) -> None:
+    (tmp_path / "cpu-cpu_BestCandidateModel_2_inference_config.json").write_text(json.dumps(PARAMETERS))
+    model = model_of(tmp_path, None, {"candidate": 2})
+    assert model.variables == {
+        "EXECUTION_MODE": "ExecutionMode.ORT_SEQUENTIAL", "EXECUTION_PROVIDER": "CPUExecutionProvider",
+        "INTRA_OP_NUM_THREADS": "3",
+    }  # fmt: skip
+    assert model_of(tmp_path, None, {"worker_count": 2}).variables == model.variables, "the only ones that are there"
+    with pytest.raises(InputError, match="no parameters of candidate 3"):
+        model_of(tmp_path, None, {"candidate": 3})
+    (tmp_path / "gpu-cuda_BestCandidateModel_2_inference_config.json").write_text(json.dumps(PARAMETERS))
+    with pytest.raises(InputError, match="candidate 2 of which accelerator"):
+        model_of(tmp_path, None, {"candidate": 2})
+
+
+def report_of(measured: Any, **more: Any) -> dict[str, Any]:
+    report: dict[str, Any] = measured()
+    return {**report, **more}
+
+
+def test_what_the_profiler_could_not_confirm_or_use_is_a_miss(measured: Any) -> None:
+    weights = {"succeeded_per_sec": 1.0}
+    assert objective.judge(report_of(measured), weights).feasible
+    found = {"reason": "the budget of 4 runs is spent before a run of full length could confirm 9"}
+    confirmed = {"search": {**found, "answer": {"confirmed": True}}}
+    assert objective.judge(report_of(measured, **confirmed), weights).feasible
+    judged = objective.judge(report_of(measured, search={**found, "answer": {"confirmed": False}}), weights)
+    assert not judged.feasible and judged.misses == (f"not confirmed: {found['reason']}",)
+    choices = [{"payload_class": "small", "best": 1}, {"payload_class": "large", "best": None}]
+    judged = objective.judge(report_of(measured, choices=choices), weights)
+    assert judged.misses == ("no run of payload class large can be used, or keeps every demand",)
+    refused = report_of(measured)
+    sent = refused["result"]["requests"]["sent"]
+    refused["result"]["errors"]["status"] = {"429": sent // 10}
+    judged = objective.judge(refused, weights)
+    assert not judged.feasible and judged.misses[0].endswith("% of the requests were refused with 429")
+    refused["sla"] = {"met": True, "criteria": [{"metric": "refused_percent", "limit": 20, "value": 10, "met": True}]}
+    assert objective.judge(refused, weights).feasible, "where refusals are allowed"

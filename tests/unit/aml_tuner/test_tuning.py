@@ -107,8 +107,9 @@ def test_interrupted_at_a_random_point_it_goes_on_and_repeats_nothing(
     world.config |= {"parameters": {"worker_count": [1, 2, 3, 4, 5, 6]}, "parallel": 2}
     world.rules |= {"deploy_sec": 0.2, "profile_sec": 0.2, "delete_sec": 0.1}
     process = world.start()
-    wait_for(lambda: len(world.calls("deploy")) >= source.randint(1, 5))
-    time.sleep(source.uniform(0, 0.6))
+    deployed, later_sec = source.randint(1, 5), source.uniform(0, 0.6)
+    wait_for(lambda: len(world.calls("deploy")) >= deployed)
+    time.sleep(later_sec)
     process.send_signal(sent)
     _, said = process.communicate(timeout=WAIT_SEC)
     if process.returncode == 128 + signal.SIGTERM:
@@ -158,6 +159,18 @@ def test_the_quick_search_is_the_default_and_keeps_to_its_budget(world: World) -
         ({"parameters": {}}, "/tuning_config/parameters"),
         ({"parameters": {"candidate": [1, 2]}}, "give --model_folder_path and --optimized_parameters_path"),
         ({"strategy": "guess"}, "/tuning_config/strategy"),
+        (
+            {"objective": {"price_per_million_requests": 1}},
+            "/tuning_config/instance_price_per_hour: no price of Standard_F2s_v2, which the objective",
+        ),
+        (
+            {
+                "objective": {"price_per_million_requests": 1},
+                "parameters": {"instance_type": ["Standard_F2s_v2", "Standard_F4s_v2"]},
+                "instance_price_per_hour": {"Standard_F2s_v2": 0.1},
+            },
+            "no price of Standard_F4s_v2, which",
+        ),
     ],
 )
 def test_bad_input_is_exit_code_2_before_anything_is_deployed(
@@ -176,3 +189,63 @@ def test_the_weights_decide(world: World) -> None:
     best = next(one for one in summary["trials"] if one["id"] == summary["choice"]["id"])
     assert best["variant"] == {"worker_count": 1}, "twice the rate at twice the latency is no gain"
     assert json.dumps(summary["objective"]) == '{"succeeded_per_sec": 1, "latency_ms_99": 1}'
+
+
+def test_what_the_profiler_refuses_is_known_before_anything_is_deployed(world: World) -> None:
+    world.rules["refuse"] = "config"
+    code, said = world.run()
+    assert code == 2
+    assert "error: wrk.json: /profiler_config/search: constraints: missing (exit code 2)" in said
+    assert world.calls("deploy") == []
+
+
+def test_what_the_profiler_refuses_of_a_deployment_ends_the_tuning_at_once(world: World) -> None:
+    world.rules["refuse"] = "endpoint"
+    code, said = world.run()
+    assert code == 2
+    assert ": profile: " in said and "constraints: missing (exit code 2)" in said
+    assert len(world.calls("deploy")) == 1 and world.endpoints == []
+
+
+def test_an_objective_that_is_never_known_is_said(world: World) -> None:
+    world.config["objective"] = {"service_time_ms_99": 1}
+    report = json.loads((world.folder / "report.json").read_text())
+    report["result"].pop("service_time_ms", None)
+    (world.folder / "report.json").write_text(json.dumps(report))
+    code, said = world.run()
+    assert code == 3, said
+    assert "4 of 4 trials keep every constraint, but the objective is not known of any: service_time_ms_99 is" in said
+
+
+def test_two_tuners_do_not_share_a_folder_and_share_no_endpoint(world: World) -> None:
+    world.rules |= {"deploy_sec": 3600}
+    first = world.start()
+    try:
+        wait_for(lambda: world.endpoints)
+        code, said = world.run()
+        assert code == 1 and "another tuner is at work there" in said
+        (mine,) = world.endpoints  # what the first has deployed stands
+        world.config["parameters"] = {"worker_count": [1]}
+        world.rules["deploy_sec"] = 0
+        code, said = world.run("--trials_path", str(world.folder / "other"))
+        assert code == 0, said
+        assert world.endpoints == [mine]
+        (theirs,) = world.calls("delete")
+        assert theirs[-10:] == mine[-10:] and theirs != mine, "the same trial, and another endpoint"
+    finally:
+        first.terminate()
+        first.communicate(timeout=WAIT_SEC)
+    assert world.endpoints == []
+
+
+def test_a_note_of_somebody_elses_endpoint_is_not_followed(world: World) -> None:
+    note = world.work / "outputs" / "trials" / "0123456789" / "deploy" / "outputs" / "deployment_settings.json"
+    note.parent.mkdir(parents=True)
+    (world.folder / "endpoints" / "production").touch()
+    settings = {"endpoint_name": "production", "deployment_name": "blue"}
+    settings |= {"subscription_id": "s", "resource_group": "g", "workspace_name": "w"}
+    note.write_text(json.dumps({"version": "1.0", "deployment_settings": settings}))
+    code, said = world.run()
+    assert code == 2, said
+    assert "names endpoint 'production', which is not trial 0123456789's; remove that file" in said
+    assert world.endpoints == ["production"] and world.calls("delete") == []

@@ -1,4 +1,4 @@
-"""From the optimizer's parameters to the environment variables that a scoring script reads, and the model's hash."""
+"""What the optimizer's parameters bring to a deployment: its environment variables, and the model's hash."""
 
 from __future__ import annotations
 
@@ -8,33 +8,12 @@ from pathlib import Path
 from typing import Any
 
 from aml_tool_core import digests
+from aml_tool_core.scoring_variables import variables
+
+__all__ = ["model_sha256", "variables"]
 
 _log = logging.getLogger("aml_online_endpoints_deployer")
-# onnxruntime's ExecutionMode, as its members print.
-_EXECUTION_MODES = {0: "ExecutionMode.ORT_SEQUENTIAL", 1: "ExecutionMode.ORT_PARALLEL"}
-_OPTIONS = {
-    "INTER_OP_NUM_THREADS": "inter_op_num_threads",
-    "INTRA_OP_NUM_THREADS": "intra_op_num_threads",
-    "GRAPH_OPTIMIZATION_LEVEL": "graph_optimization_level",
-}
 _MODEL = "model.onnx"  # the optimizer's name for the best model
-
-
-def variables(parameters: Mapping[str, Any]) -> dict[str, str]:
-    """Return the environment variables for normalized optimized parameters; what the search left alone has none."""
-    options = parameters["session_options"]
-    # int(): to JSON Schema 2.0 is an integer too, and a scoring script's int("2.0") fails.
-    found = {name: str(int(options[key])) for name, key in _OPTIONS.items() if options.get(key) is not None}
-    mode = options.get("execution_mode")
-    if mode is not None:
-        found["EXECUTION_MODE"] = _EXECUTION_MODES[mode]
-    providers = parameters["execution_provider"]
-    if providers:
-        name, provider_options = providers[0]
-        found["EXECUTION_PROVIDER"] = name
-        if provider_options:
-            _log.warning("%s was tuned with options that no variable carries: %s", name, sorted(provider_options))
-    return dict(sorted(found.items()))
 
 
 def model_sha256(parameters: Mapping[str, Any] | None, deployed: Path | None) -> str | None:

@@ -12,14 +12,13 @@ from typing import Any
 
 import yaml
 from aml_tool_core import documents
-from aml_tool_core.deployment_variant import SCHEMA
+from aml_tool_core.deployment_variant import CANDIDATE_FILE, CANDIDATE_PARAMETERS, SCHEMA, candidate_files
 from aml_tool_core.errors import InputError
 
 from aml_online_endpoints_deployer.yaml_file import YamlFile
 
 LIST_SCHEMA = "deployment_variants"
 FLAG = "--variant"
-_CANDIDATE = "{accelerator}_BestCandidateModel_{rank}_{file}"
 _CANDIDATES = "*_BestCandidateModel_*"
 _MODEL = "model.onnx"
 
@@ -105,7 +104,7 @@ def candidate(
             "folder, --optimized_parameters_path"
         )
     model = _only(model_folder, wanted, _MODEL)
-    found = _only(parameters, wanted, "inference_config.json")
+    found = _only(parameters, wanted, CANDIDATE_PARAMETERS)
     with TemporaryDirectory(prefix="aml-candidate-") as scratch:
         folder = Path(scratch) / model_folder.resolve().name
         shutil.copytree(model_folder, folder, ignore=shutil.ignore_patterns(_CANDIDATES, f"{_MODEL}*"))
@@ -117,15 +116,15 @@ def candidate(
 
 
 def _only(folder: Path, wanted: int | str, file: str) -> Path:
+    found = candidate_files(folder, wanted, file)
     accelerator, _, rank = str(wanted).rpartition("/")
-    pattern = _CANDIDATE.format(accelerator=accelerator or "*", rank=rank, file=file)
-    found = sorted(folder.glob(pattern))
     if len(found) == 1:
         return found[0]
     if found:
         names = ", ".join(f"{path.name.partition('_BestCandidateModel_')[0]}/{rank}" for path in found)
         raise InputError(f"{folder}: candidate {wanted} of which accelerator? There are {names}")
     there = ", ".join(sorted(path.name for path in folder.glob(_CANDIDATES))) or "none"
+    pattern = CANDIDATE_FILE.format(accelerator=accelerator or "*", rank=rank, file=file)
     raise InputError(f"{folder}: no {pattern}, so there is no candidate {wanted}; there are: {there}")
 
 

@@ -8,14 +8,17 @@ from importlib.metadata import version
 from typing import Any
 
 from aml_tool_core import CriteriaMissed, Flag, Job, Kind, Tool, outputs
+from aml_tool_core.profiling import tracking
 
 from aml_tuner import configuration, summary, trial, tuning
 from aml_tuner.configuration import Plan
+from aml_tuner.models import model_of
 from aml_tuner.page import render_summary
 
 NAME = "aml_tuner"
 _VERSION = version("aml-tuner")
 _TRIALS = "trials"
+CHOICE = "choice_"  # before the names of the metrics that are logged: those of the trial to take, and of no other
 log = logging.getLogger(NAME)
 
 
@@ -25,21 +28,31 @@ def run(job: Job) -> None:
     started_at = datetime.now(timezone.utc).strftime("%Y-%m-%dT%H:%M:%SZ")
     trials = job.values["trials_path"] or job.outputs / _TRIALS
     log.info("%d of %d combinations, %s search", plan.max_trials, plan.space.size, plan.strategy)
+    # Before anything is deployed: the optimizer's files may not be what they should be.
+    sources = job.values["optimized_parameters_path"], job.values["candidates_path"]
+    known = {plan.trial_id(point): model_of(*sources, plan.space.variant(point)) for point in plan.space.grid()}
     done, before = tuning.tune(plan, trials)
     tuning.check_any_worked(done)
-    parameters, candidates = job.values["optimized_parameters_path"], job.values["candidates_path"]
-    accuracy = {one["id"]: trial.accuracy(parameters, candidates, one["variant"]) for one in done}
-    document = summary.document(plan, summary.Made(done, before, accuracy, started_at), NAME, _VERSION)
+    document = summary.document(plan, summary.Made(done, before, known, started_at), NAME, _VERSION)
     outputs.write_json(job.outputs / summary.FILE_NAME, document, summary.SCHEMA)
     outputs.write_text(job.outputs / summary.PAGE_NAME, render_summary(document))
     log.info("%s and %s written", job.outputs / summary.FILE_NAME, summary.PAGE_NAME)
     if document["choice"] is None:
         raise CriteriaMissed([_nothing_holds(plan, done)])
     log.info("%s", document["choice"]["why"])
+    best = next(one for one in document["trials"] if one["id"] == document["choice"]["id"])
+    tracking.log_metrics({f"{CHOICE}{name}": value for name, value in best["metrics"].items()})
 
 
 def _nothing_holds(plan: Plan, done: list[dict[str, Any]]) -> str:
     tried = [one for one in done if one["error"] is None]
+    feasible = [one for one in tried if one["feasible"]]
+    if feasible:
+        names = [name for name in plan.objective if any(one["metrics"].get(name, 0.0) <= 0 for one in feasible)]
+        return (
+            f"{len(feasible)} of {len(done)} trials keep every constraint, but the objective is not known of any: "
+            f"{', '.join(names)} is missing; see {summary.PAGE_NAME}"
+        )
     nearest = min(tried, key=lambda one: float(one["excess"]))
     return (
         f"none of {len(done)} trials keeps every constraint; the nearest, {trial.shown(nearest['variant'])}: "

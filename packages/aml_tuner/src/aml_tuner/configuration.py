@@ -4,15 +4,17 @@ from __future__ import annotations
 
 import hashlib
 import json
+import secrets
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from aml_tool_core import Job, documents
-from aml_tool_core.deployment_variant import CANDIDATE
+from aml_tool_core.deployment_variant import CANDIDATE, VARIABLES
 from aml_tool_core.digests import sha256
 from aml_tool_core.errors import InputError
+from aml_tool_core.profiling.sla import stricter
 
 from aml_tuner import quick
 from aml_tuner.space import Point, Space
@@ -29,6 +31,9 @@ _DEPLOYER_FOLDERS = (
 )
 _LONGEST_ENDPOINT_NAME = 32
 _ID_CHARS = 10
+_RUN_BYTES = 2
+_SKU = "instance_type"
+_PRICE = "price_per_million_requests"
 
 
 @dataclass(frozen=True)
@@ -44,6 +49,7 @@ class Plan:
     top: int
     profiler: str
     profiler_config: Mapping[str, Any]
+    profiler_source: str  # its file
     prices: Mapping[str, float]  # of an instance, per hour, by SKU
     endpoint_name: str
     sku: str | None  # the deployment's own, where it is not varied
@@ -51,6 +57,8 @@ class Plan:
     profiler_flags: Mapping[str, str]
     workspace_flags: Mapping[str, str]
     inputs_sha256: str  # of all that makes trials comparable
+    run: str  # of this start of the tuner alone: a part of its endpoints' names
+    own_variables: frozenset[str]  # environment variables that the deployment's YAML sets itself
 
     def trial_id(self, point: Point) -> str:
         """Return a trial's name: the same for the same variant of the same inputs, wherever it is run."""
@@ -58,16 +66,22 @@ class Plan:
         return hashlib.sha256(text.encode()).hexdigest()[:_ID_CHARS]
 
     def trial_endpoint(self, point: Point) -> str:
-        """Return the name of a trial's own endpoint: trials that run at the same time must not share one."""
-        room = _LONGEST_ENDPOINT_NAME - _ID_CHARS - 1
-        return f"{self.endpoint_name[:room].rstrip('-')}-{self.trial_id(point)}"
+        """Return the name of a trial's own endpoint: no two trials share one, of whatever tuner they are."""
+        end = f"-{self.run}-{self.trial_id(point)}"
+        return f"{self.endpoint_name[: _LONGEST_ENDPOINT_NAME - len(end)].rstrip('-')}{end}"
+
+    @property
+    def concurrency_key(self) -> str:
+        """What the profiler calls the number of its connections."""
+        schema = documents.schemas()[_profiler_schema(self.profiler)]
+        return "clients" if "clients" in schema["properties"]["profiler_config"]["properties"] else "connections"
 
     def trial_config(self, point: Point) -> dict[str, Any]:
         """Return the profiler's configuration for a trial: its own, with the constraints and the SKU's price."""
         config = dict(self.profiler_config["profiler_config"])
         if self.constraints:
-            config["sla"] = {**config.get("sla", {}), **self.constraints}
-        sku = self.space.variant(point).get("instance_type", self.sku)
+            config["sla"] = stricter(config.get("sla", {}), self.constraints)
+        sku = self.space.variant(point).get(_SKU, self.sku)
         if sku is not None and sku in self.prices:
             config["instance_price_per_hour"] = self.prices[sku]
         return {"version": 1.0, "profiler_config": config}
@@ -80,9 +94,7 @@ def plan_of(job: Job) -> Plan:
     strategy = config.get("strategy", "quick")
     whole = space.size if strategy == "grid" else quick.budget(space)
     profiler = config["profiler"]
-    profiler_config = documents.read_json(
-        job.path("profiler_config_path"), f"{profiler.removeprefix('aml_').removesuffix('_profiler')}_profiler_config"
-    )
+    profiler_config = documents.read_json(job.path("profiler_config_path"), _profiler_schema(profiler))
     paths = {name: job.values[name] for name in ("endpoint_yaml_path", "deployment_yaml_path", *_DEPLOYER_FOLDERS)}
     given = {name: path.resolve() for name, path in paths.items() if path is not None}
     payload = job.values["payload_path"]
@@ -91,9 +103,14 @@ def plan_of(job: Job) -> Plan:
             f"{job.path('config_path')}: /tuning_config/parameters/{CANDIDATE}: looked for in what the optimizer "
             "wrote; give --model_folder_path and --optimized_parameters_path"
         )
+    objective = config.get("objective", {"succeeded_per_sec": 1.0})
+    deployment = documents.read_yaml(job.path("deployment_yaml_path"))
+    sku = _sku(deployment)
+    if _PRICE in objective and "instance_price_per_hour" not in profiler_config["profiler_config"]:
+        _check_prices(str(job.path("config_path")), config.get("instance_price_per_hour", {}), _skus(space) or [sku])
     return Plan(
         space=space,
-        objective=config.get("objective", {"succeeded_per_sec": 1.0}),
+        objective=objective,
         constraints=config.get("constraints", {}),
         strategy=strategy,
         max_trials=min(config.get("max_trials", whole), space.size),
@@ -101,14 +118,34 @@ def plan_of(job: Job) -> Plan:
         top=config.get("top", 5),
         profiler=profiler,
         profiler_config=profiler_config,
+        profiler_source=str(job.path("profiler_config_path")),
         prices=config.get("instance_price_per_hour", {}),
         endpoint_name=_endpoint_name(job.path("endpoint_yaml_path")),
-        sku=_sku(job.path("deployment_yaml_path")),
+        sku=sku,
         deployer_flags={f"--{name}": str(path) for name, path in given.items()},
         profiler_flags={} if payload is None else {"--payload_path": str(payload.resolve())},
         workspace_flags={f"--{name}": job.values[name] for name in WORKSPACE_FLAGS if job.values[name] is not None},
         inputs_sha256=_digest([*given.values(), *([] if payload is None else [payload])], config, profiler_config),
+        run=secrets.token_hex(_RUN_BYTES),
+        own_variables=_own_variables(deployment),
     )
+
+
+def _profiler_schema(profiler: str) -> str:
+    return f"{profiler.removeprefix('aml_').removesuffix('_profiler')}_profiler_config"
+
+
+def _skus(space: Space) -> list[str | None]:
+    return [str(sku) for name, skus in zip(space.names, space.values, strict=True) if name == _SKU for sku in skus]
+
+
+def _check_prices(source: str, prices: Mapping[str, float], skus: list[str | None]) -> None:
+    unknown = [sku or "the deployment's instance_type" for sku in skus if sku is None or sku not in prices]
+    if unknown:
+        raise InputError(
+            f"{source}: /tuning_config/instance_price_per_hour: no price of {', '.join(unknown)}, which the objective "
+            f"{_PRICE} needs; state it"
+        )
 
 
 def _endpoint_name(path: Path) -> str:
@@ -120,9 +157,13 @@ def _endpoint_name(path: Path) -> str:
     return name
 
 
-def _sku(path: Path) -> str | None:
-    found = documents.read_yaml(path)
-    return str(found["instance_type"]) if isinstance(found, dict) and "instance_type" in found else None
+def _sku(deployment: Any) -> str | None:
+    return str(deployment[_SKU]) if isinstance(deployment, dict) and _SKU in deployment else None
+
+
+def _own_variables(deployment: Any) -> frozenset[str]:
+    found = deployment.get(VARIABLES) if isinstance(deployment, dict) else None
+    return frozenset(found) if isinstance(found, dict) else frozenset()
 
 
 def _digest(paths: list[Path], config: Mapping[str, Any], profiler_config: Mapping[str, Any]) -> str:

@@ -9,10 +9,11 @@ from typing import Any
 
 HIGHER_IS_BETTER = frozenset({"requests_per_sec", "succeeded_per_sec"})
 _COSTS = ("core_hour_per_million_requests", "price_per_million_requests")
-_MOST_FAILED_PERCENT = 1.0  # where nothing is demanded of failures: what a valid run may have
+_MOST_FAILED_PERCENT = 1.0  # where nothing is demanded of failures or refusals: what a valid run may have
 _MISS_WEIGHT = 2.0
 _MISS = 1.0  # a miss costs a factor of e at once, so that no trial that misses comes near one that does not
 _UNKNOWN_MISS = 5.0
+_UNCONFIRMED_MISS = 0.5  # a probe held: it is probably not far off
 
 
 @dataclass(frozen=True)
@@ -77,6 +78,12 @@ def _misses(report: Mapping[str, Any], found: Mapping[str, float]) -> tuple[list
     if search is not None and search["answer"] is None:
         nearest: Sequence[str] = search.get("nearest_miss", {}).get("misses", ())
         return [f"no load holds: {search['reason']}", *nearest], _UNKNOWN_MISS
+    if search is not None and not search["answer"]["confirmed"]:
+        return [f"not confirmed: {search['reason']}"], _UNCONFIRMED_MISS
+    for choice in report.get("choices", ()):
+        if choice["best"] is None:
+            of_class = f" of payload class {choice['payload_class']}" if "payload_class" in choice else ""
+            return [f"no run{of_class} can be used, or keeps every demand"], _UNKNOWN_MISS
     if found["succeeded_per_sec"] <= 0:
         return ["no request succeeded"], _UNKNOWN_MISS
     criteria = report.get("sla", {}).get("criteria", ())
@@ -87,9 +94,10 @@ def _misses(report: Mapping[str, Any], found: Mapping[str, float]) -> tuple[list
         misses.append(f"{one['metric']} is {_shown(one['value'])}, its limit is {one['limit']:g}")
         excess += _excess(one["value"], one["limit"])
     demanded = {one["metric"] for one in criteria}
-    if "error_percent" not in demanded and found["error_percent"] > _MOST_FAILED_PERCENT:
-        misses.append(f"{found['error_percent']:.3g} % of the requests failed")
-        excess += _excess(found["error_percent"], _MOST_FAILED_PERCENT)
+    for name, happened in (("error_percent", "failed"), ("refused_percent", "were refused with 429")):
+        if name not in demanded and found[name] > _MOST_FAILED_PERCENT:
+            misses.append(f"{found[name]:.3g} % of the requests {happened}")
+            excess += _excess(found[name], _MOST_FAILED_PERCENT)
     return misses, excess
 
 

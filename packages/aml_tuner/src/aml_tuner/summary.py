@@ -8,10 +8,11 @@ from dataclasses import dataclass
 from typing import Any
 
 import yaml
-from aml_tool_core.deployment_variant import CANDIDATE, deployment_values
+from aml_tool_core.deployment_variant import CANDIDATE, VARIABLES, deployment_values
 
 from aml_tuner import objective
 from aml_tuner.configuration import Plan
+from aml_tuner.models import Model
 from aml_tuner.space import Value
 from aml_tuner.trial import shown
 
@@ -29,14 +30,18 @@ class Made:
 
     trials: Sequence[Mapping[str, Any]]
     finished_before: int
-    accuracy: Mapping[str, Mapping[str, float]]  # by trial id: its model's accuracy metrics
+    models: Mapping[str, Model]  # by trial id
     started_at: str
 
 
 def document(plan: Plan, made: Made, tool: str, version: str) -> dict[str, Any]:
     """Return the summary as its schema has it."""
     trials = [
-        {**one, "score": objective.score(one["metrics"], plan.objective), "accuracy": made.accuracy.get(one["id"], {})}
+        {
+            **one,
+            "score": objective.score(one["metrics"], plan.objective),
+            "accuracy": dict(made.models[one["id"]].accuracy),
+        }
         for one in made.trials
     ]
     ranked = ranking(trials)
@@ -53,13 +58,13 @@ def document(plan: Plan, made: Made, tool: str, version: str) -> dict[str, Any]:
         "finished_before": made.finished_before,
         "profiler": plan.profiler,
         "top": [one["id"] for one in ranked[: plan.top]],
-        "pareto_front": [one["id"] for one in front(ranked, cost)],
+        "pareto_front": [one["id"] for one in front(ranked, made.models, cost)],
         "pareto_axes": [
             *(["accuracy"] if any(one["accuracy"] for one in ranked) else []),
             LATENCY,
             *([cost] if cost else []),
         ],
-        "choice": _choice(plan, ranked, trials) if ranked else None,
+        "choice": _choice(plan, ranked, trials, made.models) if ranked else None,
         "not_measured": not_measured(plan, trials, cost),
         "trials": trials,
     }
@@ -76,12 +81,12 @@ def cost_axis(trials: Sequence[Mapping[str, Any]]) -> str | None:
     return next((cost for cost in COSTS if trials and all(cost in one["metrics"] for one in trials)), None)
 
 
-def front(trials: Sequence[dict[str, Any]], cost: str | None) -> list[dict[str, Any]]:
+def front(trials: Sequence[dict[str, Any]], models: Mapping[str, Model], cost: str | None) -> list[dict[str, Any]]:
     """Return the trials that no other beats in accuracy, p99 and cost at once, by rising p99."""
 
     def axes(one: Mapping[str, Any]) -> tuple[float, ...]:
-        losses = [-value for value in one["accuracy"].values()]
-        return (*losses, one["metrics"].get(LATENCY, math.inf), *([one["metrics"][cost]] if cost else []))
+        costs = [one["metrics"][cost]] if cost else []
+        return (*models[one["id"]].losses(), one["metrics"].get(LATENCY, math.inf), *costs)
 
     def beaten(one: Mapping[str, Any]) -> bool:
         own = axes(one)
@@ -95,26 +100,38 @@ def front(trials: Sequence[dict[str, Any]], cost: str | None) -> list[dict[str, 
     )
 
 
-def _choice(plan: Plan, ranked: Sequence[dict[str, Any]], trials: Sequence[dict[str, Any]]) -> dict[str, Any]:
+def _choice(
+    plan: Plan, ranked: Sequence[dict[str, Any]], trials: Sequence[dict[str, Any]], models: Mapping[str, Model]
+) -> dict[str, Any]:
     best = ranked[0]
-    return {"id": best["id"], "why": why(plan, ranked, trials), "deployment_yml": fragment(best["variant"])}
+    # Those of the YAML's own win over what the optimizer found, as they did in the trial.
+    found = models[best["id"]].variables
+    variables = {name: value for name, value in found.items() if name not in plan.own_variables}
+    return {
+        "id": best["id"],
+        "why": why(plan, ranked, trials, models),
+        "deployment_yml": fragment(best["variant"], variables),
+    }
 
 
-def fragment(variant: Mapping[str, Any]) -> str:
-    """Return the lines of deployment.yml that make a deployment this variant."""
+def fragment(variant: Mapping[str, Any], variables: Mapping[str, str]) -> str:
+    """Return the lines of deployment.yml that make a deployment this variant, of a model with those variables."""
     tree: dict[str, Any] = {}
-    for keys, value in deployment_values(variant).items():
+    values = {(VARIABLES, name): value for name, value in variables.items()} | deployment_values(variant)
+    for keys, value in values.items():
         place = tree
         for key in keys[:-1]:
             place = place.setdefault(key, {})
         place[keys[-1]] = value
     text = yaml.safe_dump(tree, sort_keys=False) if tree else ""
     if CANDIDATE in variant:
-        text = f"# the model: the optimizer's candidate {variant[CANDIDATE]}, with its parameters\n{text}"
+        text = f"# the model: the optimizer's candidate {variant[CANDIDATE]}\n{text}"
     return text
 
 
-def why(plan: Plan, ranked: Sequence[dict[str, Any]], trials: Sequence[dict[str, Any]]) -> str:
+def why(
+    plan: Plan, ranked: Sequence[dict[str, Any]], trials: Sequence[dict[str, Any]], models: Mapping[str, Model]
+) -> str:
     """Return one paragraph on what to take and why, from the figures alone."""
     best = ranked[0]
     sentences = [f"Take {shown(best['variant'])}: {_figures(best, plan)}."]
@@ -132,12 +149,27 @@ def why(plan: Plan, ranked: Sequence[dict[str, Any]], trials: Sequence[dict[str,
         gap = 1 - math.exp(ranked[1]["score"] - best["score"])
         near = ", which one more run of each might turn: every trial was measured once" if gap < _TELLING else ""
         sentences.append(f"The next, {shown(ranked[1]['variant'])}, is {100 * gap:.2g} % behind{near}.")
+    sentences += _more_accurate(best, ranked, models)
     effects = _effects(best, trials)
     if effects:
         sentences.append(f"One setting changed: {'; '.join(effects)}.")
     if not best["valid"]:
         sentences.append(f"Its run may not be believed as it is: {best['reasons'][0]}.")
     return " ".join(sentences)
+
+
+def _more_accurate(best: Mapping[str, Any], ranked: Sequence[dict[str, Any]], models: Mapping[str, Model]) -> list[str]:
+    """Say what a more accurate model would cost, by the best trial of the most accurate one."""
+    own = models[best["id"]].losses()
+    better = [one for one in ranked if len(models[one["id"]].losses()) == len(own) and models[one["id"]].losses() < own]
+    if not better:
+        return []
+    other = min(better, key=lambda one: (models[one["id"]].losses(), -one["score"]))
+    what = f"candidate {other['variant'][CANDIDATE]}" if CANDIDATE in other["variant"] else shown(other["variant"])
+    accuracy = ", ".join(f"{name} {value:.4g}" for name, value in other["accuracy"].items())
+    behind = 100 * (1 - math.exp(other["score"] - best["score"]))
+    at = "" if what == shown(other["variant"]) else f" at its best, {shown(other['variant'])},"
+    return [f"A more accurate model is that of {what} ({accuracy}):{at} {behind:.2g} % behind."]
 
 
 def _figures(one: Mapping[str, Any], plan: Plan) -> str:

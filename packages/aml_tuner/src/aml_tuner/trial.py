@@ -4,7 +4,10 @@ from __future__ import annotations
 
 import json
 import logging
+import os
+import subprocess
 import sys
+import tempfile
 import threading
 import time
 from collections.abc import Mapping, Sequence
@@ -14,8 +17,9 @@ from pathlib import Path
 from typing import Any
 
 from aml_tool_core import documents, outputs, processes
-from aml_tool_core.deployment_variant import CANDIDATE, ENDPOINT_NAME
+from aml_tool_core.deployment_variant import ENDPOINT_NAME
 from aml_tool_core.errors import InputError, ToolError
+from aml_tool_core.profiling.tracking import RUN_VARIABLE
 
 from aml_tuner import objective
 from aml_tuner.configuration import DELETER, DEPLOYER, Plan
@@ -29,13 +33,19 @@ _SETTINGS = "deployment_settings.json"
 _NOTES = "deployment_settings*.json"  # what a deployer leaves for the deleter, finished or not
 _REPORT = "report.json"
 _WRITTEN = (0, 3)  # a profiler's exit codes with a report: 3 says that a demand is missed
+_NOWHERE = "http://127.0.0.1:1/"  # nothing listens on port 1 (tcpmux, RFC 1078)
 _POLL_SEC = 0.2
+_CHECK_SEC = 120.0
 _DELETIONS = 3
 _BETWEEN_DELETIONS_SEC = 5.0
 
 
 class Stopped(Exception):
     """The tuning is being stopped; what the trial deployed is deleted."""
+
+
+class BadLoad(InputError):
+    """The profiler cannot use what it is given, which is the same in every trial."""
 
 
 class NotDeleted(ToolError):
@@ -71,7 +81,7 @@ def finished(trial: Trial) -> dict[str, Any] | None:
 
 
 def run(trial: Trial, stop: threading.Event) -> dict[str, Any]:
-    """Run a trial and return what came of it, which is on disk then. Raises Stopped, and NotDeleted.
+    """Run a trial and return what came of it, which is on disk then. Raises Stopped, BadLoad, and NotDeleted.
 
     A deployment that fails, or that cannot be profiled, is a result as well: it has an `error` and no metrics.
     """
@@ -83,6 +93,8 @@ def run(trial: Trial, stop: threading.Event) -> dict[str, Any]:
     try:
         try:
             report = _measured(trial, stop)
+        except BadLoad:
+            raise
         except ToolError as failure:
             error = str(failure)
             log.warning("trial %s: %s", trial.folder.name, error)
@@ -137,9 +149,15 @@ def _measured(trial: Trial, stop: threading.Event) -> dict[str, Any]:
 def delete(trial: Trial) -> None:
     """Delete the trial's endpoint, if a deployer has left word of one. Raises NotDeleted where it stands all the same.
 
-    It is not stopped by what stops the tuning: an endpoint that stands costs money.
+    It is not stopped by what stops the tuning: an endpoint that stands costs money. Raises InputError for a note that
+    names another endpoint than a trial's own: that is not this tuning's to delete.
     """
     for note in sorted((trial.folder / "deploy" / "outputs").glob(_NOTES)):
+        name = documents.read_json(note, "deployment_settings")["deployment_settings"].get(ENDPOINT_NAME, "")
+        if not name.endswith(f"-{trial.folder.name}"):
+            raise InputError(
+                f"{note}: names endpoint {name!r}, which is not trial {trial.folder.name}'s; remove that file"
+            )
         flags = {"--config_path": str(note.resolve()), "--delete_endpoint": "True"}
         for attempt in range(1, _DELETIONS + 1):
             try:
@@ -152,6 +170,48 @@ def delete(trial: Trial) -> None:
                     raise NotDeleted(f"{failure}; the endpoint may still stand; to remove it: {command}") from None
                 log.warning("%s; trying again", failure)
                 time.sleep(_BETWEEN_DELETIONS_SEC)
+
+
+def check_profiler(plan: Plan, trials: Path) -> None:
+    """Have the profiler read its inputs, before anything is deployed. Raises InputError where it refuses them.
+
+    It is asked to load an address at which nothing listens, so it ends before it has sent anything.
+    """
+    trial = Trial.of(plan, plan.space.middle(), trials)
+    outputs.make_folder(trials)
+    with tempfile.TemporaryDirectory(prefix=".check.", dir=trials) as name:
+        folder = Path(name).resolve()
+        config = plan.trial_config(trial.point)
+        # Of an address that is no endpoint, the number of connections must be stated.
+        config["profiler_config"].setdefault(plan.concurrency_key, config["profiler_config"].get("threads", 1))
+        outputs.write_json(folder / "config.json", config)
+        target = {"version": "1.0", "deployment_settings": {"scoring_uri": _NOWHERE}}
+        outputs.write_json(folder / "target.json", target)
+        flags = {
+            "--config_path": str(folder / "config.json"),
+            "--scoring_target_path": str(folder / "target.json"),
+            **plan.profiler_flags,
+        }
+        words = [word for flag, value in flags.items() for word in (flag, value)]
+        log_path = folder / "log.txt"
+        with (
+            log_path.open("wb") as written,
+            processes.running(
+                [sys.executable, "-m", plan.profiler, *words], stdout=written, stderr=written, env=_env(), cwd=folder
+            ) as process,
+        ):
+            try:
+                code = process.wait(_CHECK_SEC)
+            except subprocess.TimeoutExpired:
+                raise ToolError(f"{plan.profiler}: has not read its inputs within {_CHECK_SEC:.0f} s") from None
+        if code == InputError.exit_code:
+            said = _last_error(log_path, plan.profiler, code)
+            raise InputError(said.replace(str(folder / "config.json"), plan.profiler_source))
+
+
+def _env() -> dict[str, str]:
+    """Return the environment of a trial's tools: a trial's figures are not those of the job that tunes."""
+    return {name: value for name, value in os.environ.items() if name != RUN_VARIABLE}
 
 
 def left_over(trials: Path, plan: Plan) -> list[Trial]:
@@ -169,13 +229,17 @@ def _tool(
     words = [word for flag, value in flags.items() for word in (flag, value)]
     with (
         (folder / "log.txt").open("wb") as written,
-        processes.running([sys.executable, "-m", tool, *words], stdout=written, stderr=written, cwd=folder) as process,
+        processes.running(
+            [sys.executable, "-m", tool, *words], stdout=written, stderr=written, env=_env(), cwd=folder
+        ) as process,
     ):
         while (code := process.poll()) is None:
             if stop.wait(_POLL_SEC):
                 raise Stopped(f"{step} of trial {trial.folder.name}")
     if code not in good:
-        raise ToolError(f"trial {trial.folder.name}: {step}: {_last_error(folder / 'log.txt', tool, code)}")
+        # What the profiler refuses it refuses in every trial.
+        failure = BadLoad if step == "profile" and code == InputError.exit_code else ToolError
+        raise failure(f"trial {trial.folder.name}: {step}: {_last_error(folder / 'log.txt', tool, code)}")
 
 
 def _last_error(path: Path, tool: str, code: int) -> str:
@@ -188,21 +252,3 @@ def _last_error(path: Path, tool: str, code: int) -> str:
 def shown(variant: Mapping[str, Any]) -> str:
     """Return a variant as a person reads it."""
     return ", ".join(f"{name} {value}" for name, value in variant.items())
-
-
-def accuracy(parameters: Path | None, candidates: Path | None, variant: Mapping[str, Any]) -> dict[str, float]:
-    """Return the accuracy metrics of a variant's model, as the optimizer measured them; none where it did not say."""
-    wanted = variant.get(CANDIDATE)
-    if wanted is None:
-        file = parameters
-        if parameters is not None and parameters.is_dir():
-            file = parameters / "optimized_parameters.json"
-        found = {} if file is None or not file.is_file() else documents.read_json(file).get("metrics", {})
-    else:
-        accelerator, _, rank = str(wanted).rpartition("/")
-        pattern = f"**/{accelerator or '*'}/BestCandidateModel_{rank}/metrics.json"
-        files = [] if candidates is None else sorted(candidates.glob(pattern))
-        if len(files) > 1:
-            raise InputError(f"{candidates}: candidate {wanted} of which accelerator? Write it as ACCELERATOR/{rank}")
-        found = documents.read_json(files[0])["candidate_model_metrics"] if files else {}
-    return {name: one["value"] for name, one in found.items() if name.startswith("accuracy") and "value" in one}

@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+import fcntl
 import logging
 import threading
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from concurrent.futures import FIRST_COMPLETED, Future, ThreadPoolExecutor, wait
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
+from aml_tool_core import outputs
 from aml_tool_core.errors import ToolError
 
 from aml_tuner import objective, quick, trial
@@ -18,12 +21,33 @@ from aml_tuner.trial import NotDeleted, Trial
 
 log = logging.getLogger("aml_tuner")
 
+_LOCK = ".lock"
+
 
 def tune(plan: Plan, trials: Path) -> tuple[list[dict[str, Any]], int]:
     """Make all trials; return what came of each, in the order of their end, and how many were finished before.
 
     Whatever happens, what was deployed is deleted before this returns or raises.
     """
+    with _alone(trials):
+        return _tune(plan, trials)
+
+
+@contextmanager
+def _alone(trials: Path) -> Iterator[None]:
+    """Hold the folder of trials: another tuner would take what is deployed just now for leftovers."""
+    outputs.make_folder(trials)
+    with (trials / _LOCK).open("w") as held:
+        try:
+            fcntl.flock(held, fcntl.LOCK_EX | fcntl.LOCK_NB)  # the kernel lets go of it when the tuner ends, however
+        except BlockingIOError:
+            raise ToolError(
+                f"{trials}: another tuner is at work there; wait for it, or name another folder with --trials_path"
+            ) from None
+        yield
+
+
+def _tune(plan: Plan, trials: Path) -> tuple[list[dict[str, Any]], int]:
     for one in trial.left_over(trials, plan):
         log.warning("trial %s was cut short; deleting what it deployed", one.folder.name)
         trial.delete(one)
@@ -34,6 +58,8 @@ def tune(plan: Plan, trials: Path) -> tuple[list[dict[str, Any]], int]:
     before = len(done)
     if before:
         log.info("%d trials were finished before and are not run again", before)
+    if before < plan.max_trials:
+        trial.check_profiler(plan, trials)
     _run(plan, trials, done)
     return list(done.values()), before
 

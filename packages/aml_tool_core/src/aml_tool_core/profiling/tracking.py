@@ -38,11 +38,16 @@ _CLIENT_SETTINGS = {
 
 def publish(document: Mapping[str, Any]) -> None:
     """Log a report's main figures where the environment names an MLflow run. Never fails: at worst, one warning."""
+    log_metrics(figures(document))
+
+
+def log_metrics(metrics: Mapping[str, float]) -> None:
+    """Log metrics where the environment names an MLflow run. Never fails: at worst, one warning."""
     if not (os.environ.get(URI_VARIABLE) and os.environ.get(RUN_VARIABLE)):
         return
     for secret in _SECRETS:
         logs.hide(os.environ.get(secret))
-    problem = _logged(figures(document))
+    problem = _logged(metrics)
     if problem is None:
         log.info("the main figures are logged to MLflow run %s", os.environ[RUN_VARIABLE])
     else:
