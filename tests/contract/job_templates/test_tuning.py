@@ -16,7 +16,7 @@ import pytest
 from aml_tool_core.documents import read_json, validate
 from aml_tool_core.main import parser
 from aml_tuner import quick
-from aml_tuner.command import TOOL
+from aml_tuner.command import CHOICE, TOOL
 from aml_tuner.space import Space
 from aml_wrk2_profiler.command import TOOL as WRK2
 from azureml_local.models.placeholders import resolve
@@ -54,18 +54,23 @@ def test_the_job_loads_and_its_command_line_parses(filled: Path) -> None:
     assert command[:3] == ["python", "-m", "aml_tuner"]
     parser(TOOL).parse_args(command[3:])
     assert set(re.findall(r"inputs\.(\w+)", job.command)) == set(job.inputs)
+    assert Path(job.inputs["profiler_config"].path).name == "search.json", "deployed, searched, and deleted"
 
 
 @pytest.mark.parametrize("example", EXAMPLES)
 def test_the_examples_are_valid(example: str) -> None:
     config = read_json(TEMPLATES / "tuning" / example / "config.json", "tuning_config")["tuning_config"]
-    read_json(TEMPLATES / "tuning" / example / "load.json", f"{config['profiler'][4:-9]}_profiler_config")
+    for name in ("load.json", "search.json"):
+        load = read_json(TEMPLATES / "tuning" / example / name, f"{config['profiler'][4:-9]}_profiler_config")
+        assert ("search" in load["profiler_config"]) == (name == "search.json")
     assert quick.budget(Space.of(config["parameters"])) == 7
 
 
 def test_a_trial_of_the_sweep_writes_a_valid_configuration_of_its_one_variant(filled: Path, tmp_path: Path) -> None:
     sweep: Any = azure.ai.ml.load_job(filled / "tuning" / "sweep.yml")
     assert sweep.type == "sweep"
+    assert sweep.objective.primary_metric == f"{CHOICE}succeeded_per_sec"
+    assert Path(sweep.inputs["profiler_config"].path).name == "search.json"
     command = str(sweep.trial.command).replace("${{search_space.", "${{inputs.")
     values = {"inputs.worker_count": "2", "inputs.concurrency": "8", "inputs.threads": "1"}
     named = dict.fromkeys(re.findall(r"\$\{\{(.*?)\}\}", command), "/some/file") | values

@@ -19,7 +19,10 @@ _FEWEST = 4
 
 
 def budget(space: Space) -> int:
-    """Return how many trials the quick search makes where the configuration does not say: a fifth of the grid's."""
+    """Return how many trials the quick search makes where the configuration does not say: a fifth, but four at least.
+
+    Of six combinations those are two thirds: so small a grid is better tried as a whole.
+    """
     return max(space.size // SHARE, min(_FEWEST, space.size))
 
 
