@@ -318,3 +318,32 @@ def test_a_search_of_two_nodes_keeps_one_connection_for_each(case: Case, serve: 
     report = outcomes[0].report
     assert report["search"]["answer"] is None
     assert {one["load"]["connections"] for one in report["runs"]} == {2}
+
+
+@wrk_alone
+def test_an_interrupted_sweep_of_two_nodes_goes_on_with_what_each_node_did(
+    case: Case, serve: Serve, aim: Aim, port: int
+) -> None:
+    case.config["profiler_config"] |= {"connections": [2, 3]}
+    nodes = on_nodes(aim(case, serve("--delay_ms", "20")), port, 2)
+    with started(nodes) as processes:
+        leader, follower = processes
+        assert follower.stderr is not None
+        for line in follower.stderr:
+            if "run 2:" in line:
+                break
+        leader.send_signal(signal.SIGTERM)
+        _, err = leader.communicate(timeout=LIMIT_SEC)
+        follower.communicate(timeout=LIMIT_SEC)
+    assert (leader.returncode, follower.returncode) == (128 + signal.SIGTERM, 1)
+    assert "1 finished run(s) are kept" in err
+    outcomes = run(nodes)
+    assert [outcome.code for outcome in outcomes] == [0, 0], [outcome.stderr for outcome in outcomes]
+    report = outcomes[0].report
+    assert [one["load"]["connections"] for one in report["runs"]] == [2, 3]
+    assert "run 1:" not in outcomes[1].stderr, "it is not repeated"
+    for number, one in enumerate(report["runs"], 1):
+        sent = [json.loads(path.read_text())["result"]["requests"]["sent"] for path in shares(outcomes, number)]
+        assert sum(sent) == one["result"]["requests"]["sent"]
+        if number == report["about_run"]:
+            assert [node["sent"] for node in report["nodes"]] == sent, "of a run that was kept, too"
