@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any
 import psutil
 import pytest
 import requests
+from aml_tool_core.azure import marks
 from aml_tool_core.documents import read_json
 from azure.core.exceptions import ResourceNotFoundError
 
@@ -138,7 +139,7 @@ def test_deploys_and_tells_what_the_service_answered(tiny: TinyDeployment, plane
 
     tags = client.online_deployments.get("blue", tiny.endpoint_name).tags
     assert tags["model_sha256"] == hashlib.sha256(b"w").hexdigest()
-    assert tags["tool"] == endpoint.tags["tool"] == "aml_online_endpoints_deployer"
+    assert tags[marks.TOOL] == endpoint.tags[marks.TOOL] == marks.DEPLOYER
 
 
 def test_again_with_the_same_input_is_the_same_result(tiny: TinyDeployment, client: Any) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import dataclasses
 import json
 import os
 import re
@@ -18,11 +19,13 @@ from typing import TYPE_CHECKING, Any
 
 import httpx
 import pytest
+from aml_tool_core.azure import marks
 
 if TYPE_CHECKING:
-    from tests.contract.conftest import PlaneHandle, TinyDeployment
+    from tests.contract.conftest import Cloud, PlaneHandle, TinyDeployment
 
 LONG = "long"
+ANOTHERS = {marks.TOOL: marks.DEPLOYER, marks.RUN: "another"}  # the marks of another run
 
 
 def pytest_configure(config: pytest.Config) -> None:
@@ -272,6 +275,30 @@ def fresh(control: Control, tiny: TinyDeployment) -> Iterator[TinyDeployment]:
     control.delete(tiny.endpoint_name)
     with contextlib.suppress(FileNotFoundError):
         tiny.note.unlink()
+
+
+@pytest.fixture(scope="session")
+def standing(cloud: Cloud, session_control: Control) -> Iterator[str]:
+    """The name of somebody else's endpoint with a deployment `blue`, which has all the traffic."""
+    session_control.endpoint("standing-ep", owner="somebody", **ANOTHERS)
+    cloud.deploy("standing-ep", "blue")
+    cloud.traffic("standing-ep", {"blue": 100})
+    yield "standing-ep"
+    session_control.delete("standing-ep")
+
+
+@pytest.fixture
+def green(tiny: TinyDeployment, standing: str, cloud: Cloud, control: Control) -> Iterator[TinyDeployment]:
+    """A deployment `green` to make beside `blue`, which has all the traffic; it has it again after the test."""
+    made = dataclasses.replace(tiny, endpoint_name=standing)
+    made.write("green")
+    yield made
+    control.clear()
+    control.settled(standing)
+    if control.traffic(standing) != {"blue": 100}:
+        cloud.traffic(standing, {"blue": 100})
+    if "green" in control.stands(standing):
+        cloud.client.online_deployments.begin_delete("green", standing).result()
 
 
 DEPLOYER_FLAGS = (

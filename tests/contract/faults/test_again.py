@@ -61,7 +61,7 @@ def test_stopped_it_says_what_stands(
     ended = run.wait()
     assert ended.code == 128 + number
     assert "what this run created still stands (" in ended.log and "a lock forbids it" in ended.log
-    assert ended.error.startswith(f"interrupted by {number.name}")
+    assert ended.error == f"interrupted by {number.name}; what stands is named in outputs/{fresh.note.name}"
     assert fresh.note.exists()
     control.clear()
     removed = tools.run("deleter", fresh.folder, "--config_path", str(fresh.note), "--delete_endpoint", "True")

@@ -19,7 +19,9 @@ STEPS: dict[str, dict[str, Any]] = {
     "asks for the endpoint": {"method": "PUT", "path": ENDPOINT, "delay_sec": 600},
     "waits for the endpoint": {"method": "PUT", "path": ENDPOINT, "operation": "slow", "delay_sec": 1},
     "looks for the code": {"method": "GET", "path": "codes/*/versions", "delay_sec": 600},
+    "asks where to upload": {"method": "POST", "path": "codes/*/versions/*/startPendingUpload", "delay_sec": 600},
     "registers the code": {"method": "PUT", "path": "codes/*/versions/*", "delay_sec": 600},
+    "uploads the model": {"method": "POST", "path": "datastores/*/listSecrets", "delay_sec": 0.1},
     "registers the environment": {"method": "PUT", "path": "environments/*/versions/*", "delay_sec": 600},
     "registers the model": {"method": "PUT", "path": "models/*/versions/*", "delay_sec": 600},
     "asks for the deployment": {"method": "PUT", "path": DEPLOYMENT, "delay_sec": 600},
@@ -42,6 +44,7 @@ CASES = [
     for then in ("the deployer again", "the deleter")
 ]
 LIMIT_SEC = 60.0
+LARGE_BYTES = 200_000_000
 
 
 @pytest.mark.parametrize(("step", "then"), CASES)
@@ -50,8 +53,13 @@ def test_killed(
 ) -> None:
     score = fresh.folder / "code" / "score.py"
     score.write_text(f"{score.read_text()}\n# {fresh.endpoint_name}: code that is known already is not registered\n")
+    if step == "uploads the model":
+        with (fresh.folder / "model" / "model.onnx").open("wb") as stream:
+            stream.truncate(LARGE_BYTES)
     run = tools.start("deployer", fresh.folder, *deployer_flags)
     in_step(run, control, control.add(**STEPS[step]))
+    if step == "uploads the model":  # nothing tells of it but the time: it asks for the key, then sends
+        time.sleep(0.5)
     run.kill()
     assert run.wait().code == -9
     assert fresh.note.exists() and not fresh.settings.exists()

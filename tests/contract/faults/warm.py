@@ -14,11 +14,14 @@ import signal
 import sys
 from typing import Any, NoReturn
 
+from aml_labench_profiler.command import TOOL as LABENCH
 from aml_online_endpoints_deleter.command import TOOL as DELETER
 from aml_online_endpoints_deployer.command import TOOL as DEPLOYER
 from aml_tool_core import Flag, Job, Kind, Tool, main
 from aml_tool_core.azure import credential, workspace
 from aml_tool_core.profiling import deployment
+from aml_wrk2_profiler.command import TOOL as WRK2
+from aml_wrk_profiler.command import TOOL as WRK
 
 
 def resolve(job: Job) -> None:
@@ -36,7 +39,10 @@ RESOLVER = Tool(
     flags=(Flag("--scoring_target_path", "where to", Kind.FILE, required=True, schema="deployment_settings"),),
     run=resolve,
 )
-TOOLS = {"deployer": DEPLOYER, "deleter": DELETER, "profiler": RESOLVER}
+TOOLS = {
+    **{"deployer": DEPLOYER, "deleter": DELETER, "profiler": RESOLVER},
+    **{"wrk": WRK, "wrk2": WRK2, "labench": LABENCH},
+}
 
 
 def run(asked: dict[str, Any]) -> NoReturn:

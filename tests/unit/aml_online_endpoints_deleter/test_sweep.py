@@ -7,7 +7,9 @@ from types import SimpleNamespace
 from typing import Any
 
 import pytest
-from aml_online_endpoints_deleter.sweep import Orphan, Wanted, find, tops
+from aml_online_endpoints_deleter.sweep import Orphan, Wanted, find, remove, tops
+from aml_tool_core.azure import marks, removal
+from aml_tool_core.azure.removal import Outcome
 from azure.core.exceptions import ResourceNotFoundError
 
 NOW = datetime(2026, 1, 31, 12, 0, 0, tzinfo=timezone.utc)
@@ -18,11 +20,11 @@ OLD = Wanted(timedelta(hours=2), False, {})
 def entity(
     name: str, hours: float | None = 3, tool: str = TOOL, expires_hours: float | None = None, **tags: str
 ) -> Any:
-    marked = {"tool": tool, **tags}
+    marked = {marks.TOOL: tool, **tags}
     if hours is not None:
-        marked["deployed_at"] = f"{NOW - timedelta(hours=hours):%Y-%m-%dT%H:%M:%SZ}"
+        marked[marks.DEPLOYED_AT] = f"{NOW - timedelta(hours=hours):%Y-%m-%dT%H:%M:%SZ}"
     if expires_hours is not None:
-        marked["expires_at"] = f"{NOW + timedelta(hours=expires_hours):%Y-%m-%dT%H:%M:%SZ}"
+        marked[marks.EXPIRES_AT] = f"{NOW + timedelta(hours=expires_hours):%Y-%m-%dT%H:%M:%SZ}"
     return SimpleNamespace(name=name, tags=marked)
 
 
@@ -81,6 +83,37 @@ def test_an_endpoint_that_goes_away_meanwhile_is_no_failure() -> None:
         online_endpoints=SimpleNamespace(list=lambda: [entity("e")]), online_deployments=SimpleNamespace(list=gone)
     )
     assert find(client, OLD, NOW) == []
+
+
+@pytest.mark.parametrize(
+    ("orphan", "endpoint", "deployments", "outcome"),
+    [
+        (None, entity("e"), [entity("blue")], "REMOVED"),
+        (None, None, [], "ABSENT"),
+        (None, entity("e"), [entity("blue"), entity("green", 0.1)], "LEFT"),  # somebody deploys to it
+        (None, entity("e", 0.1), [], "LEFT"),  # another of the same name
+        (None, entity("e"), [entity("blue", 9, "another")], "LEFT"),
+        ("blue", entity("e"), [entity("blue")], "REMOVED"),
+        ("blue", entity("e"), [entity("green")], "ABSENT"),
+        ("blue", entity("e", 9, "another"), [entity("blue")], "REMOVED"),
+        ("blue", entity("e"), [entity("blue", 0.1)], "LEFT"),  # it has been deployed again
+    ],
+)
+def test_what_is_not_meant_any_more_when_its_turn_comes_stays(
+    orphan: str | None, endpoint: Any, deployments: list[Any], outcome: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    removed: list[tuple[Any, ...]] = []
+
+    def note(_client: Any, *names: Any) -> Outcome:
+        removed.append(names[:-1])
+        return Outcome.REMOVED
+
+    monkeypatch.setattr(removal, "find_endpoint", lambda _client, _name: endpoint)
+    monkeypatch.setattr(removal, "remove_endpoint", note)
+    monkeypatch.setattr(removal, "remove_deployment", note)
+    client: Any = SimpleNamespace(online_deployments=SimpleNamespace(list=lambda _name: deployments))
+    assert remove(client, Orphan("e", orphan, ""), OLD, NOW, 0).name == outcome
+    assert removed == ([("e",) if orphan is None else ("e", orphan)] if outcome == "REMOVED" else [])
 
 
 def test_what_goes_with_its_endpoint_is_not_deleted_twice() -> None:

@@ -22,20 +22,47 @@ def test_times_are_read_as_they_were_written() -> None:
     marked = entity(**marks.times(NOW, 7200))
     assert marks.deployed_at(marked) == NOW
     assert marks.expires_at(marked) == NOW + timedelta(hours=2)
-    assert marks.times(NOW, None) == {"deployed_at": "2026-01-31T12:00:00Z"}
+    assert marks.times(NOW, None) == {"aml_model_optimizer.deployed_at": "2026-01-31T12:00:00Z"}
 
 
-@pytest.mark.parametrize("tags", [{}, {"deployed_at": "yesterday"}, {"deployed_at": ""}])
+@pytest.mark.parametrize(
+    "tags", [{}, {marks.DEPLOYED_AT: "yesterday"}, {marks.DEPLOYED_AT: ""}, {"deployed_at": "2026-01-31T12:00:00Z"}]
+)
 def test_a_time_that_cannot_be_read_is_none(tags: dict[str, str]) -> None:
     assert marks.deployed_at(entity(**tags)) is None
 
 
 def test_whose_it_is() -> None:
-    assert marks.of_run(entity(run="1"), "1")
-    assert not marks.of_run(entity(run="2"), "1")
+    assert marks.of_run(entity(**{marks.RUN: "1"}), "1")
+    assert not marks.of_run(entity(**{marks.RUN: "2"}), "1")
+    assert not marks.of_run(entity(run="1"), "1"), "a user's own tag"
     assert not marks.of_run(entity(), "1")
-    assert marks.of_product(entity(tool="aml_online_endpoints_deployer"))
-    assert not marks.of_product(entity(tool="another"))
+    assert marks.of_product(entity(**{marks.TOOL: marks.DEPLOYER}))
+    assert not marks.of_product(entity(tool=marks.DEPLOYER))
+    assert not marks.of_product(entity(**{marks.TOOL: "another"}))
+
+
+def test_a_mark_and_a_tag_are_both_known_by_their_name() -> None:
+    marked = entity(**{marks.JOB: "nightly", "team": "vision"})
+    assert marks.has(marked, "job", "nightly") and marks.has(marked, "team", "vision")
+    assert not marks.has(marked, "job", "daily") and not marks.has(marked, "absent", "")
+
+
+NEW = {"team": "vision", marks.TOOL: marks.DEPLOYER, marks.RUN: "2", marks.DEPLOYED_AT: "now"}
+
+
+@pytest.mark.parametrize(
+    ("found", "tags"),
+    [
+        ({}, {"team": "vision"}),
+        ({"tool": marks.DEPLOYER, "run": "1"}, {"team": "vision"}),
+        ({marks.TOOL: "another", marks.RUN: "1"}, {"team": "vision"}),
+        ({marks.TOOL: marks.DEPLOYER, marks.RUN: "1"}, {**NEW, marks.RUN: "1"}),
+        ({marks.TOOL: marks.DEPLOYER}, {name: value for name, value in NEW.items() if name != marks.RUN}),
+    ],
+)
+def test_what_is_updated_is_whose_it_was(found: dict[str, str], tags: dict[str, str]) -> None:
+    assert marks.updated(NEW, entity(**found)) == tags
 
 
 @pytest.mark.parametrize(
@@ -65,8 +92,8 @@ def test_only_what_the_run_created_goes(
         gone.append(names[0] if len(names) == 2 else names[1])  # an endpoint, or a deployment of one
         return Outcome.REMOVED
 
-    found = None if endpoint is None else entity(run=endpoint)
-    listed = [entity(name, run=run) for name, run in deployments.items()]
+    found = None if endpoint is None else entity(**{marks.RUN: endpoint})
+    listed = [entity(name, **{marks.RUN: run}) for name, run in deployments.items()]
     client: Any = SimpleNamespace(online_deployments=SimpleNamespace(list=lambda _name: listed))
     monkeypatch.setattr(removal, "find_endpoint", lambda _client, _name: found)
     monkeypatch.setattr(removal, "require_workspace", lambda _client: None)

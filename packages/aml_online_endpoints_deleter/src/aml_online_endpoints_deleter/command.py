@@ -86,6 +86,7 @@ def _sweep(job: Job) -> None:
     client, deadline = _client(job, {name: job.values[name] for name in _WORKSPACE_FLAGS})
 
     from aml_tool_core.azure import sdk_output
+    from aml_tool_core.azure.removal import Outcome
 
     with sdk_output.diverted():
         orphans = sweep.find(client, wanted, datetime.now(timezone.utc))
@@ -100,7 +101,9 @@ def _sweep(job: Job) -> None:
         for orphan in sweep.tops(orphans):
             what = named(orphan.endpoint_name, orphan.deployment_name)
             try:
-                _log.info("%s: %s", what, _SAID[sweep.remove(client, orphan, deadline).name])
+                outcome = sweep.remove(client, orphan, wanted, datetime.now(timezone.utc), deadline)
+                said = _NO_LONGER if outcome is Outcome.LEFT else _SAID[outcome.name]
+                _log.info("%s: %s", what, said)
             except ToolError as error:  # the others can go all the same; what stays is told at the end
                 _log.error("%s", error)
                 failures.append(what)
@@ -170,6 +173,7 @@ _SAID = {
     "ABSENT": "is not there already; nothing to delete",
     "LEFT": "is not of the run that left the note; it stands as it was",
 }
+_NO_LONGER = "has changed since it was listed, and is not meant any more; it stands"
 
 TOOL = Tool(
     name=NAME,

@@ -36,7 +36,7 @@ class Wanted:
             return False
         if self.expired and (expires_at is None or now < expires_at):
             return False
-        return all(marks.tags(entity).get(name) == value for name, value in self.tags.items())
+        return all(marks.has(entity, name, value) for name, value in self.tags.items())
 
     @property
     def words(self) -> str:
@@ -81,10 +81,25 @@ def tops(orphans: Iterable[Orphan]) -> list[Orphan]:
     return [orphan for orphan in orphans if orphan.deployment_name is None or orphan.endpoint_name not in whole]
 
 
-def remove(client: MLClient, orphan: Orphan, deadline: float) -> Outcome:
-    """Delete it, and return when it is verified gone. Raises ToolError."""
+def remove(client: MLClient, orphan: Orphan, wanted: Wanted, now: datetime, deadline: float) -> Outcome:
+    """Delete it if it is still meant, and return when it is verified gone. Raises ToolError.
+
+    Since it was listed, other deletions may have taken their minutes: somebody may have deployed to it again.
+    """
+    endpoint = removal.find_endpoint(client, orphan.endpoint_name)
+    if endpoint is None:
+        return Outcome.ABSENT
+    with asking(f"endpoint {orphan.endpoint_name}: deployments"):
+        deployments = list(client.online_deployments.list(orphan.endpoint_name))
     if orphan.deployment_name is None:
+        if not all(wanted.holds(one, now) for one in (endpoint, *deployments)):
+            return Outcome.LEFT
         return removal.remove_endpoint(client, orphan.endpoint_name, deadline)
+    found = [one for one in deployments if one.name == orphan.deployment_name]
+    if not found:
+        return Outcome.ABSENT
+    if not wanted.holds(found[0], now):
+        return Outcome.LEFT
     return removal.remove_deployment(client, orphan.endpoint_name, orphan.deployment_name, deadline)
 
 

@@ -32,6 +32,11 @@ _INTERRUPTED_REMOVAL_SEC = 20.0  # who stops a tool, or cancels a job, does not 
 
 def run(job: Job) -> None:
     """Deploy what the flags name, or a variant of it."""
+    with notes.alone(job.outputs):
+        _run(job)
+
+
+def _run(job: Job) -> None:
     aside = notes.set_aside(job.outputs)
     if aside is not None:
         _log.info("the settings of an earlier run are %s now", aside)
@@ -100,18 +105,15 @@ def _tune(wanted: Definition, parameters: dict[str, Any] | None, model_folder: P
 
 
 def _mark(wanted: Definition, run: str, expires_after_sec: float | None) -> None:
-    """Mark what this tool creates as its own, for those who look for leftovers; the YAML's own tags win.
-
-    Not over the run's mark and the times, by which things are removed.
-    """
+    """Mark what this tool creates as its own, for those who look for leftovers."""
     from aml_tool_core.azure import marks
 
-    mark = {marks.TOOL: NAME, marks.VERSION: _VERSION}
+    mark = {marks.TOOL: NAME, marks.VERSION: _VERSION, marks.RUN: run}
     if job_name := os.environ.get("AZUREML_RUN_ID"):
         mark[marks.JOB] = job_name
-    fixed = {marks.RUN: run, **marks.times(datetime.now(timezone.utc), expires_after_sec)}
+    mark.update(marks.times(datetime.now(timezone.utc), expires_after_sec))
     for entity in (wanted.endpoint, wanted.deployment):
-        entity.tags = {**mark, **(entity.tags or {}), **fixed}
+        entity.tags = {**(entity.tags or {}), **mark}
 
 
 @contextmanager
@@ -125,11 +127,14 @@ def _nothing_orphaned(job: Job, workspace: Workspace, wanted: Definition, made: 
     try:
         yield
     except BaseException as reason:
+        (job.outputs / settings.FILE_NAME).unlink(missing_ok=True)  # stopped just when all was done, it may be there
         began = made.endpoint or made.deployment
         why = _kept(job, workspace, wanted, made, isinstance(reason, Interrupted))
         if why:
             remedy = f"python -m aml_online_endpoints_deleter --config_path {note.path} --delete_endpoint True"
             _log.warning("what this run created still stands (%s); to remove it: %s", why, remedy)
+            if isinstance(reason, Interrupted):
+                reason.left = f"what stands is named in {note.path}"
         elif began or not note.left_earlier:
             note.remove()
         for what in made.found:
@@ -142,7 +147,6 @@ def _kept(job: Job, workspace: Workspace, wanted: Definition, made: Made, interr
     """Remove what this run created; return why it stands, or nothing when it does not."""
     from aml_tool_core.azure import credential
     from aml_tool_core.azure import workspace as workspaces
-    from aml_tool_core.azure.failures import TimedOut
 
     if not (made.endpoint or made.deployment):
         return ""
@@ -157,8 +161,6 @@ def _kept(job: Job, workspace: Workspace, wanted: Definition, made: Made, interr
         # A client of its own: the other one's time may be over, and its token may be what was refused.
         client = workspaces.client(workspace, credential.credential(deadline=deadline), deadline)
         rollout.remove(client, wanted, made, deadline)
-    except TimedOut:
-        return f"its removal is under way, but was not done within {limit_sec:g} s"
     except ToolError as error:
         return str(error)
     return ""

@@ -2,9 +2,13 @@
 
 from __future__ import annotations
 
+import fcntl
 import logging
+import os
+import re
 import uuid
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -12,11 +16,13 @@ from typing import Any
 from aml_tool_core import documents, outputs
 from aml_tool_core.azure.traffic import Move, read_move
 from aml_tool_core.azure.workspace import Workspace
-from aml_tool_core.errors import InputError
+from aml_tool_core.errors import InputError, ToolError
 
 from aml_online_endpoints_deployer import settings
 
 _log = logging.getLogger("aml_online_endpoints_deployer")
+_NO_PART = re.compile(r"[^A-Za-z0-9-]")  # what names in Azure do not have either
+_LONGEST_PART = 64
 
 
 @dataclass(frozen=True)
@@ -50,6 +56,38 @@ class Note:
         self.path.unlink(missing_ok=True)
 
 
+@contextmanager
+def alone(folder: Path) -> Iterator[None]:
+    """Be the only deployer that works in a folder: two would take each other's notes for those of runs cut short.
+
+    The folder is made if need be. The lock is the kernel's, on the folder itself: it ends with the process, however
+    that does, and leaves nothing behind. Raises ToolError.
+    """
+    new = not folder.exists()
+    outputs.make_folder(folder)
+    try:
+        handle = os.open(folder, os.O_RDONLY | os.O_DIRECTORY)
+    except OSError as error:
+        raise ToolError(f"{folder}: cannot be opened: {error.strerror}; run in another folder") from None
+    try:
+        try:
+            fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            raise ToolError(
+                f"{folder}: another deployer is at work in this folder; wait for it to end, or run this one elsewhere"
+            ) from None
+        except OSError as error:  # some network file systems have no locks
+            _log.warning("%s: cannot be locked (%s); let no other deployer work in it", folder, error.strerror)
+        try:
+            yield
+        except InputError:
+            if new and not any(folder.iterdir()):
+                folder.rmdir()  # bad input leaves nothing
+            raise
+    finally:
+        os.close(handle)
+
+
 def open_note(folder: Path, workspace: Workspace, endpoint_name: str, deployment_name: str) -> Note:
     """Return the note of this run, which continues an earlier one where that was cut short at the same thing.
 
@@ -66,8 +104,8 @@ def open_note(folder: Path, workspace: Workspace, endpoint_name: str, deployment
     if {name: value for name, value in named.items() if name != settings.MOVE} == of_this:
         _log.info("%s: an earlier run was cut short; this one continues it", path)
         return Note(path, found, True)
-    aside = path.with_name(f"deployment_settings.partial.{run or 'earlier'}.json")
-    path.replace(aside)
+    aside = path.with_name(f"deployment_settings.partial.{_part(run or 'earlier')}.json")
+    _move(path, aside)
     _log.warning(
         "%s: an earlier run may have left deployment %s of endpoint %s standing; its note is %s now",
         path, named.get("deployment_name"), named.get("endpoint_name"), aside,
@@ -89,13 +127,27 @@ def set_aside(folder: Path) -> Path | None:
         _log.warning("%s; it is an earlier run's, and kept", fault)
         named = {}
     aside = earlier(folder, str(named.get("endpoint_name")), str(named.get("deployment_name")))
-    path.replace(aside)
+    _move(path, aside)
     return aside
 
 
 def earlier(folder: Path, endpoint_name: str, deployment_name: str) -> Path:
     """Return where the settings of an earlier run are that deployed something of these names."""
-    return folder / f"deployment_settings.earlier.{endpoint_name}.{deployment_name}.json"
+    return folder / f"deployment_settings.earlier.{_part(endpoint_name)}.{_part(deployment_name)}.json"
+
+
+def _part(name: str) -> str:
+    """Return a name as a part of a file's: it may come from a file that says anything."""
+    return _NO_PART.sub("_", name)[:_LONGEST_PART]
+
+
+def _move(path: Path, aside: Path) -> None:
+    try:
+        path.replace(aside)
+    except OSError as error:
+        raise ToolError(
+            f"{path}: an earlier run's, cannot be moved aside: {error.strerror}; make its folder writable, or move it"
+        ) from None
 
 
 def _read(path: Path) -> dict[str, Any] | None:

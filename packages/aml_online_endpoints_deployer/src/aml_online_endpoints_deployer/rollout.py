@@ -71,17 +71,7 @@ def deploy(client: MLClient, definition: Definition, made: Made, deadline: float
         _tell_differences(definition, endpoint, made)
         if made.endpoint and state_of(endpoint) != "succeeded":
             _create_endpoint(client, definition, made, deadline)
-    deployment = settled(
-        lambda: removal.find_deployment(client, name, definition.deployment_name),
-        f"endpoint {name}: deployment {definition.deployment_name}",
-        deadline,
-    )
-    made.deployment = deployment is None or marks.of_run(deployment, made.run)
-    made.found += () if made.deployment else (f"endpoint {name}: deployment {definition.deployment_name}",)
-    if deployment is not None:
-        # Its mark stays that of the run that created it: should this one fail, nobody must take it for this one's.
-        _keep_mark(definition, deployment)
-    _create_deployment(client, definition, "creation" if deployment is None else "update", deadline)
+    _create_deployment(client, definition, made, deadline)
     _set_traffic(client, definition, made, share, deadline)
     with asking(f"endpoint {definition.endpoint_name}"):
         return Deployed(
@@ -150,33 +140,25 @@ def _create_endpoint(client: MLClient, definition: Definition, made: Made, deadl
     def find() -> Any | None:
         return removal.find_endpoint(client, definition.endpoint_name)
 
-    def create() -> None:
-        with asking(what):
-            poller = client.online_endpoints.begin_create_or_update(definition.endpoint)
-        finish(poller, what, deadline)
-
     def create_unless_another_did() -> None:
-        # Refused once: either the answer to an earlier try of the SDK's was lost, or another was quicker.
+        # Azure has no creation that fails where something of the name is there: all that can be done is to look just
+        # before each call. After a refusal, an earlier try's answer may have been lost, or another was quicker.
         found = find()
         if found is None or marks.of_run(found, made.run):
-            create()
+            with asking(what):
+                poller = client.online_endpoints.begin_create_or_update(definition.endpoint)
+            finish(poller, what, deadline)
         else:
             made.endpoint = False
             made.found += (f"endpoint {definition.endpoint_name}",)
             _tell_differences(definition, found, made)
 
     try:
-        create()
+        create_unless_another_did()
     except Conflict as conflict:
         _log.info("%s", conflict)
         settled(find, what, deadline)
         unhindered(create_unless_another_did, find, what, deadline)
-
-
-def _keep_mark(definition: Definition, deployment: Any) -> None:
-    mark = marks.tags(deployment).get(marks.RUN)
-    mine = {name: value for name, value in (definition.deployment.tags or {}).items() if name != marks.RUN}
-    definition.deployment.tags = mine if mark is None else {**mine, marks.RUN: mark}
 
 
 def _tell_differences(definition: Definition, endpoint: Any, made: Made) -> None:
@@ -187,11 +169,23 @@ def _tell_differences(definition: Definition, endpoint: Any, made: Made) -> None
         _log.warning("endpoint %s keeps its auth_mode %s; the YAML says %s", endpoint.name, present, asked)
 
 
-def _create_deployment(client: MLClient, definition: Definition, verb: str, deadline: float) -> None:
-    what = f"endpoint {definition.endpoint_name}: deployment {definition.deployment_name}: {verb}"
-    _log.info("%s: uploading what is new of code, environment and model", what)
+def _create_deployment(client: MLClient, definition: Definition, made: Made, deadline: float) -> None:
+    """Create or update the deployment, and note in `made` whether it is this run's."""
+    name = f"endpoint {definition.endpoint_name}: deployment {definition.deployment_name}"
+    tags = dict(definition.deployment.tags or {})
+
+    def find() -> Any | None:
+        return removal.find_deployment(client, definition.endpoint_name, definition.deployment_name)
 
     def create() -> None:
+        # Looked at before each call: after a refusal, another may have made it.
+        found = settled(find, name, deadline)
+        made.deployment = found is None or marks.of_run(found, made.run)
+        if not made.deployment and name not in made.found:
+            made.found += (name,)
+        definition.deployment.tags = tags if found is None else marks.updated(tags, found)
+        what = f"{name}: {'creation' if found is None else 'update'}"
+        _log.info("%s: uploading what is new of code, environment and model", what)
         with asking(what):
             poller = client.online_deployments.begin_create_or_update(definition.deployment)
         try:
@@ -201,12 +195,7 @@ def _create_deployment(client: MLClient, definition: Definition, verb: str, dead
             _show_container_log(client, definition)
             raise
 
-    unhindered(
-        create,
-        lambda: removal.find_deployment(client, definition.endpoint_name, definition.deployment_name),
-        what,
-        deadline,
-    )
+    unhindered(create, find, name, deadline)
 
 
 def _show_container_log(client: MLClient, definition: Definition) -> None:

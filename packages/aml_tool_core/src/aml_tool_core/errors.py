@@ -43,6 +43,7 @@ class Interrupted(BaseException):
     def __init__(self, signum: int) -> None:
         super().__init__(f"interrupted by {signal.Signals(signum).name}")
         self.signum = signum
+        self.left = "no partial output is left"  # a tool that leaves something for others says what
 
     @property
     def exit_code(self) -> int:

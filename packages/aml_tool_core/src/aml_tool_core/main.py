@@ -62,7 +62,7 @@ def guarded(name: str, action: Callable[[], None]) -> int:
         _say(name, str(error))
         return error.exit_code
     except Interrupted as stop:
-        _say(name, f"{stop}; no partial output is left")
+        _say(name, f"{stop}; {stop.left}")
         return stop.exit_code
     except Exception:
         sys.stderr.write(logs.redacted(traceback.format_exc()))

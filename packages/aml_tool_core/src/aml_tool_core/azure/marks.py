@@ -1,4 +1,7 @@
-"""The marks that the deployer leaves on what it creates, as tags, and that tell what may be removed again."""
+"""The marks that the deployer leaves on what it creates, as tags, and that tell what may be removed again.
+
+Their names have a prefix, so that nobody's own tags are taken for them, or lost to them.
+"""
 
 from __future__ import annotations
 
@@ -7,8 +10,9 @@ from datetime import datetime, timedelta, timezone
 from typing import Any
 
 DEPLOYER = "aml_online_endpoints_deployer"
-TOOL, VERSION, JOB, RUN = "tool", "tool_version", "job", "run"
-DEPLOYED_AT, EXPIRES_AT = "deployed_at", "expires_at"
+PREFIX = "aml_model_optimizer."
+TOOL, VERSION, JOB, RUN = f"{PREFIX}tool", f"{PREFIX}tool_version", f"{PREFIX}job", f"{PREFIX}run"
+DEPLOYED_AT, EXPIRES_AT = f"{PREFIX}deployed_at", f"{PREFIX}expires_at"
 _FORMAT = "%Y-%m-%dT%H:%M:%SZ"
 
 
@@ -20,6 +24,23 @@ def of_run(entity: Any, run: str) -> bool:
 def of_product(entity: Any) -> bool:
     """Tell whether an endpoint or a deployment was created by the deployer at all."""
     return tags(entity).get(TOOL) == DEPLOYER
+
+
+def has(entity: Any, name: str, value: str) -> bool:
+    """Tell whether an endpoint or a deployment has a tag, or a mark of that name without its prefix."""
+    return value in (tags(entity).get(name), tags(entity).get(PREFIX + name))
+
+
+def updated(own: Mapping[str, str], found: Any) -> dict[str, str]:
+    """Return the tags of what is updated, of those that it would have if it were created.
+
+    The mark of the run stays that of the one that created it. What the deployer has not created gets no mark at all: it
+    must not pass for the deployer's when somebody sweeps.
+    """
+    mine = {name: value for name, value in own.items() if name != RUN}
+    if not of_product(found):
+        return {name: value for name, value in mine.items() if not name.startswith(PREFIX)}
+    return mine if RUN not in tags(found) else {**mine, RUN: tags(found)[RUN]}
 
 
 def tags(entity: Any) -> Mapping[str, str]:

@@ -1,0 +1,91 @@
+"""Notes of earlier runs are kept, under names that stay in the folder; one deployer works in a folder at a time."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+from aml_online_endpoints_deployer import notes
+from aml_tool_core import InputError, ToolError
+from aml_tool_core.azure.traffic import Move, Shares
+from aml_tool_core.azure.workspace import Workspace
+
+WORKSPACE = Workspace("s", "g", "w")
+HOLD = """
+import sys, time
+from pathlib import Path
+from aml_online_endpoints_deployer import notes
+with notes.alone(Path(sys.argv[1])):
+    print("held", flush=True)
+    time.sleep(600)
+"""
+
+
+def test_two_deployers_in_one_folder_are_one_too_many(tmp_path: Path) -> None:
+    folder = tmp_path / "outputs"
+    first = subprocess.Popen([sys.executable, "-c", HOLD, str(folder)], stdout=subprocess.PIPE, text=True)
+    try:
+        assert first.stdout is not None and first.stdout.readline() == "held\n"
+        with (
+            pytest.raises(ToolError, match=r"outputs: another deployer is at work in this folder"),
+            notes.alone(folder),
+        ):
+            pytest.fail("both are in")
+        os.kill(first.pid, signal.SIGKILL)
+        first.wait(timeout=60)
+        with notes.alone(folder):  # it ends with the process
+            pass
+        with notes.alone(folder):
+            pass
+        assert list(folder.iterdir()) == []
+    finally:
+        first.kill()
+        first.communicate()
+
+
+def test_bad_input_leaves_no_folder(tmp_path: Path) -> None:
+    folder = tmp_path / "outputs"
+    with pytest.raises(InputError), notes.alone(folder):
+        raise InputError("no")
+    assert not folder.exists()
+
+
+def test_what_a_run_moves_is_in_the_note_that_the_next_continues(tmp_path: Path) -> None:
+    note = notes.open_note(tmp_path, WORKSPACE, "e", "blue")
+    assert note.move is None
+    note.write()
+    move = Move(Shares({"old": 100}, {"red": 5}), Shares({"blue": 100}, {}))
+    note.write(move)
+    found = notes.open_note(tmp_path, WORKSPACE, "e", "blue")
+    assert (found.left_earlier, found.run, found.move) == (True, note.run, move)
+    other = notes.open_note(tmp_path, WORKSPACE, "e", "green")
+    assert (other.left_earlier, other.move) == (False, None)
+    assert other.run != note.run
+    (aside,) = tmp_path.iterdir()
+    assert aside.name == f"deployment_settings.partial.{note.run}.json"
+
+
+def settings(folder: Path, endpoint_name: str) -> Path:
+    path = folder / "deployment_settings.json"
+    named = {"endpoint_name": endpoint_name, "deployment_name": "blue"}
+    path.write_text(json.dumps({"version": "1.0", "deployment_settings": named}))
+    return path
+
+
+@pytest.mark.parametrize("name", ["../../elsewhere", "a/b", "." * 300])
+def test_a_name_from_a_file_stays_in_the_folder(name: str, tmp_path: Path) -> None:
+    path = settings(tmp_path, name)
+    aside = notes.set_aside(tmp_path)
+    assert aside is not None and aside.parent == tmp_path and aside.exists() and not path.exists()
+
+
+def test_settings_that_cannot_be_moved_are_told(tmp_path: Path) -> None:
+    settings(tmp_path, "e")
+    (notes.earlier(tmp_path, "e", "blue") / "in the way").mkdir(parents=True)
+    with pytest.raises(ToolError, match=r"deployment_settings.json: an earlier run's, cannot be moved aside: "):
+        notes.set_aside(tmp_path)
