@@ -64,6 +64,11 @@ test-together: setup-tests  ## run the tests that measure nothing, several at a 
 test-alone: setup-tests  ## run the tests that measure, one by one
 	$(PYTEST) -m "not together" tests $(NOT_HERE) --ignore tests/by_image
 
+.PHONY: test-long
+test-long: setup-tests  ## run what `make test` has less of: all faults, 200 fault sequences, 20 interruptions (over an hour)
+	export AML_FAULTS=all AML_FAULT_SEQUENCES=200; $(PYTEST) --numprocesses 2 --dist worksteal tests/contract/faults
+	export AML_INTERRUPTIONS=20; $(PYTEST) tests/contract/profilers/test_resume.py
+
 .PHONY: lint
 lint: $(TOOLS)/.ready  ## check style and types
 	$(TOOLS)/bin/ruff check $(PYTHON_SOURCES)
