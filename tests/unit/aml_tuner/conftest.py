@@ -51,6 +51,7 @@ PROFILER = (
     _HEAD
     + """
 tool = "aml_wrk_profiler"
+assert "MLFLOW_RUN_ID" not in os.environ, "one trial's figures are not the job's"
 target = json.loads(pathlib.Path(flags["--scoring_target_path"]).read_text())["deployment_settings"]
 config = json.loads(pathlib.Path(flags["--config_path"]).read_text())["profiler_config"]
 if rules["refuse"] == ("endpoint" if "endpoint_name" in target else "config"):
@@ -107,6 +108,7 @@ class World:
     folder: Path
     config: dict[str, Any]
     rules: dict[str, Any] = field(default_factory=lambda: dict(RULES))
+    env: dict[str, str] = field(default_factory=dict)
 
     @property
     def work(self) -> Path:
@@ -143,6 +145,7 @@ class World:
                 **os.environ,
                 "PYTHONPATH": str(self.folder / "tools"),
                 "STAND_IN_WORLD": str(self.folder),
+                **self.env,
             },
             stderr=subprocess.PIPE,
             text=True,

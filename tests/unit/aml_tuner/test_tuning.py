@@ -249,3 +249,26 @@ def test_a_note_of_somebody_elses_endpoint_is_not_followed(world: World) -> None
     assert code == 2, said
     assert "names endpoint 'production', which is not trial 0123456789's; remove that file" in said
     assert world.endpoints == ["production"] and world.calls("delete") == []
+
+
+def test_the_metrics_tab_has_the_choice_alone(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
+    from mlflow.tracking import MlflowClient
+
+    monkeypatch.setenv("MLFLOW_DISABLE_TELEMETRY", "true")
+    # A store of files needs no server, and is what MLflow warns of.
+    monkeypatch.setenv("MLFLOW_ALLOW_FILE_STORE", "true")
+    store = f"file://{world.folder}/mlflow"
+    client = MlflowClient(store)
+    chosen, none = (client.create_run("0").info.run_id for _ in range(2))
+    world.env = {"MLFLOW_TRACKING_URI": store, "MLFLOW_RUN_ID": chosen}
+    code, said = world.run()
+    assert code == 0, said
+    logged = client.get_run(chosen).data.metrics
+    assert logged["choice_succeeded_per_sec"] == pytest.approx(400 / 1.9)
+    assert logged["choice_latency_ms_99"] == 20
+    assert all(name.startswith("choice_") for name in logged)
+    world.env["MLFLOW_RUN_ID"] = none
+    world.config["constraints"] = {"latency_ms_99": 4}
+    code, said = world.run()
+    assert code == 3, said
+    assert client.get_run(none).data.metrics == {}, "a variant that misses is no sweep's best"
