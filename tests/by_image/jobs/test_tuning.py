@@ -40,6 +40,7 @@ def test_a_sweep_deploys_profiles_and_deletes_every_variant(jobs: Submitter, tmp
 
     folder = tmp_path / "job-templates"
     shutil.copytree(TUNING, folder / "tuning")
+    # One load in the place of the template's search, which takes a minute and, on a busy machine, may find nothing.
     load = {"version": 1.0, "profiler_config": {"duration_sec": 2, "connections": 1}}
     made = "tuning/made/named-outputs"
     for name, text in {
@@ -48,7 +49,7 @@ def test_a_sweep_deploys_profiles_and_deletes_every_variant(jobs: Submitter, tmp
         "swept/score/score.py": SCORE,
         "swept/environment/conda.yml": CONDA,
         "swept/payload.jsonl": "{}\n",
-        "tuning/swept/load.json": json.dumps(load),
+        "tuning/swept/search.json": json.dumps(load),
         f"{made}/optimized_model/model.onnx": "w",
         f"{made}/optimized_parameters/optimized_parameters.json": json.dumps(PARAMETERS),
     }.items():
@@ -69,6 +70,8 @@ def test_a_sweep_deploys_profiles_and_deletes_every_variant(jobs: Submitter, tmp
     (folder / "tuning" / "sweep.yml").write_text(text)
     sweep = jobs.ended(jobs.client.jobs.create_or_update(load_job(folder / "tuning" / "sweep.yml")))
     assert sweep.status == "Completed", jobs.reason(sweep)
+    # Known by what the tuner logs of a variant that keeps the limits.
+    assert sweep.properties["best_child_run_id"] in {f"{sweep.name}_{number}" for number in range(2)}
     for number in range(2):
         trial = jobs.client.jobs.get(f"{sweep.name}_{number}")
         files = jobs.files(trial)
