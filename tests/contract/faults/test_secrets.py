@@ -1,7 +1,7 @@
 """No secret that a run used is in a log, a report, a file that others can read (also while it runs), or a process list.
 
-The tools run as a user runs them, here: what they use is gathered (keys, tokens, signatures, the plane's own secrets),
-and everything that they leave is searched for it.
+The tools run as a user runs them, here (but for those that are to fail): what they use is gathered (keys, tokens,
+signatures, the plane's own secrets), and everything that they leave is searched for it.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ import pytest
 
 if TYPE_CHECKING:
     from tests.contract.conftest import PlaneHandle, TinyDeployment
-    from tests.contract.faults.conftest import Control
+    from tests.contract.faults.conftest import Control, Tools
 
 # What is secret by its form: tokens, and the signatures of shared access signatures.
 FORMS = re.compile(rb"eyJ[\w-]{6,}\.eyJ[\w-]{6,}\.[\w-]{6,}|[?&]sig=[\w%+/=-]{16,}")
@@ -86,6 +86,8 @@ def test_no_secret_is_left(
     fresh: TinyDeployment,
     control: Control,
     plane: PlaneHandle,
+    tools: Tools,
+    deployer_flags: tuple[str, ...],
     credential: Any,
     tmp_path: Path,
     monkeypatch: pytest.MonkeyPatch,
@@ -101,9 +103,8 @@ def test_no_secret_is_left(
         if auth_mode == "key":
             # Something goes wrong in between, for errors tell more than successes do.
             control.add("crash_in_init")
-            failed = fresh.run(fresh.deployer())
-            assert failed.returncode == 1, failed.stderr
-            logs.append(failed)
+            failed = tools.run("deployer", tmp_path, *deployer_flags)
+            assert failed.code == 1, failed.log
         deployed = fresh.run(fresh.deployer())
         assert deployed.returncode == 0, deployed.stderr
         named = json.loads(fresh.settings.read_text())
@@ -111,16 +112,16 @@ def test_no_secret_is_left(
         (tmp_path / "given").mkdir(mode=0o700)
         target = tmp_path / "given" / "target.json"
         target.write_text(json.dumps(named))
-        logs += profiled(tmp_path, target, LOADS if auth_mode == "key" else ("wrk",))
+        logs += profiled(tmp_path, target, ("wrk", "wrk2") if auth_mode == "key" else ("labench",))
         secrets = secrets_of(fresh, plane, control, auth_mode) | {given_token}
         control.add("forbidden", method="DELETE")
-        refused = fresh.run(fresh.deleter(target, "True"))
-        assert refused.returncode == 1, refused.stderr
+        refused = tools.run("deleter", tmp_path, "--config_path", str(target), "--delete_endpoint", "True")
+        assert refused.code == 1, refused.log
         deleted = fresh.run(fresh.deleter(target, "True"))
         assert deleted.returncode == 0, deleted.stderr
-        logs += [deployed, refused, deleted]
+        logs += [deployed, deleted]
     assert len(secrets) >= (4 if auth_mode == "key" else 2)
-    assert any(b"aml_wrk_profiler" in command for command in seen.commands), "the process list was not seen"
+    assert any(b"aml_online_endpoints_deleter" in command for command in seen.commands), "the process list was not seen"
     found = {"a process list": b"\n".join(seen.commands)}
     found |= {f"{path}, {size} bytes, while it ran": content for (path, size, _), content in seen.files.items()}
     assert any("report.json" in place for place in found), "the files were not seen"
