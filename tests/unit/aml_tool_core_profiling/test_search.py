@@ -73,7 +73,7 @@ def test_the_interval_holds_the_truth_about_as_often_as_it_says() -> None:
     inside = [
         one for one in findings if one.interval[0] and one.interval[1] and one.interval[0] <= TRUTH <= one.interval[1]
     ]
-    assert len(inside) >= 8
+    assert len(inside) >= 10
 
 
 @pytest.mark.parametrize("start", [1.0, 300.0, 1500.0, 40_000.0])
@@ -121,6 +121,18 @@ def test_a_wall_that_gives_no_margins_is_bisected(height: float) -> None:
     assert outcome.finding.load is not None and 0.95 * height <= outcome.finding.load <= height
 
 
+@pytest.mark.parametrize("start", [1.0, 8.0, 40.0])
+@pytest.mark.parametrize("height", [1, 2, 5, 16, 33])
+def test_a_wall_on_whole_numbers_is_found_exactly_and_at_once(height: int, start: float) -> None:
+    outcome = find(Question(start=start, whole=True, max_runs=16, precision=0.04), wall(height + 0.5))
+    finding = outcome.finding
+    assert finding.load == height and finding.confirmed and finding.stop is Stop.NARROW
+    assert finding.interval[1] == height, "one more failed"
+    tried = [probe.load for probe in outcome.probes]
+    assert all(tried.count(load) <= 2 for load in tried), "a load is not measured over and over"
+    assert max(probe.load for probe in outcome.probes if probe.full) <= height + 1
+
+
 def test_the_smallest_load_that_is_allowed_does_not_hold() -> None:
     question = replace(OPEN, start=30.0, lowest=10.0, highest=90.0)
     outcome = find(question, wall(5.0))
@@ -143,7 +155,15 @@ def test_the_largest_load_that_is_allowed_holds() -> None:
     assert outcome.finding.stop is Stop.BOUND
     assert outcome.finding.load == 90.0 and outcome.finding.confirmed
     assert max(probe.load for probe in outcome.probes) == 90.0
-    assert outcome.finding.interval[1] is None, "nothing was measured beyond"
+    low, high = outcome.finding.interval
+    assert low is not None and low <= 90.0
+    assert high is None, "nothing was measured beyond"
+
+
+@pytest.mark.parametrize("highest", [12345.0, 90.004, 7.0])
+def test_the_bound_itself_is_reached_whatever_its_digits(highest: float) -> None:
+    outcome = find(replace(OPEN, start=30.0, lowest=5.0, highest=highest), wall(1e6))
+    assert outcome.finding.stop is Stop.BOUND and outcome.finding.load == highest
 
 
 def test_a_small_budget_is_kept_and_told() -> None:
@@ -184,6 +204,21 @@ def test_a_load_generator_at_its_end_bounds_the_search() -> None:
     assert outcome.finding.confirmed and outcome.finding.load is not None
     assert 1000 <= outcome.finding.load <= 2000
     assert "load generator" in outcome.finding.reason
+
+
+def test_a_busy_minute_does_not_bound_the_search() -> None:
+    """Starved twice at a load that it has sent before, or starved once only: it was the machine's other work."""
+    count = [0]
+
+    def target(probe: Probe, draw: random.Random) -> Reading:
+        count[0] += 1
+        if count[0] in (5, 6, 9, 10):
+            return Reading(None)
+        return queue_under_a_clock(probe, draw)
+
+    finding = find(replace(OPEN, max_runs=18), target, 2).finding
+    assert finding.confirmed and finding.load is not None
+    assert finding.stop is not Stop.GENERATOR and abs(finding.load / TRUTH - 1) < 0.04
 
 
 def test_nothing_can_be_said_at_all() -> None:

@@ -20,10 +20,11 @@ from functools import cached_property
 from itertools import accumulate
 
 _STEEPNESS = (1.5, 4.0, 10.0, 25.0)
-_DEPTHS = (0.3, 0.6, 1.5)
+_DEPTHS = (0.1, 0.3, 0.6, 1.5)
 _NOISES = (1.0, 2.0)  # times what the runs say of themselves, which cannot know how they differ from one another
 _MODEL_ERROR = 0.5  # of the margin that the curve says: it is a model
 _OUTLIERS = 0.05
+_OUTLYING_SIGNS = 0.01  # so far from the limit that the curve does not count, a run seldom errs
 _MARGINS_SPAN = 4.0  # an outlier's margin is anywhere in a range of this size
 _FAR = 0.45  # a margin beyond it counts by its sign alone: the curve is for what is near the limit
 _EDGE = 0.01  # how sharp a sign is, as a share of the load
@@ -119,7 +120,7 @@ def _is_far(one: Evidence) -> bool:
 
 def _log_of_sign(one: Evidence, place: float) -> float:
     side = place - math.log(one.load) if one.holds else math.log(one.load) - place
-    return math.log(_OUTLIERS / 2 + (1 - _OUTLIERS) * _normal_below(side / _EDGE))
+    return math.log(_OUTLYING_SIGNS / 2 + (1 - _OUTLYING_SIGNS) * _normal_below(side / _EDGE))
 
 
 def _log_of_ceiling(one: Evidence, place: float) -> float:

@@ -14,9 +14,15 @@ from enum import Enum
 from aml_tool_core.profiling.belief import Belief, Evidence, belief
 
 _STRIDE = 4.0  # a load this many times the largest known one is the boldest that is tried, and likewise downwards
-_SAFE_SHARE = 0.2  # how probable it is that what is to be confirmed does not hold, by what is known
+_SAFE_SHARE = 0.22  # how probable it is that what is to be confirmed does not hold, by what is known
+_SAFEST_SHARE = 0.12  # of the last run, which is to leave a confirmed answer
+_DOUBTED = 0.1  # less probable than this, a load that held once does not
 _SURE = 0.95
 _INTERVAL = (0.025, 0.975)
+_NEAR = 0.1  # so narrow an interval, as a share of the load, is worth runs of full length, which may confirm it too
+_NEARLY = (0.05, 0.95)
+_GAIN = 0.25  # of the precision: what is less above a confirmed load is not worth another confirmation
+_CLEAR = 2.0  # standard deviations beyond its limit: no chance
 _CONFIRMATIONS = 3
 _STARVED_TWICE = 2
 _BACK_OFF = 0.75  # of a load that the load generator could not send
@@ -82,8 +88,9 @@ class _State:
     lowest: float
     highest: float
     probes: list[tuple[Probe, Reading]] = field(default_factory=list)
+    allowed: float = 0.0  # `highest`, before the load generator bounded it
     starved: int = 0  # in a row
-    generator_limits: bool = False
+    tried_again: bool = False  # beyond what the load generator could not send
 
     @property
     def left(self) -> int:
@@ -97,6 +104,10 @@ class _State:
             if reading.holds is not None
         ]
 
+    @property
+    def generator_limits(self) -> bool:
+        return self.highest < self.allowed
+
     def held(self, *, full: bool | None = None) -> list[int]:
         """Return the runs that held, of full length or not, by their index."""
         return [
@@ -108,18 +119,38 @@ class _State:
     def loads(self, holds: bool) -> list[float]:
         return [probe.load for probe, reading in self.probes if reading.holds is holds]
 
+    def confirmed(self, known: Belief | None) -> int | None:
+        """Return the run of full length whose load is the largest that held, unless the others make that a chance."""
+        held = self.held(full=True)
+        credible = [index for index in held if known and known.above(self.probes[index][0].load) >= _DOUBTED]
+        return max(credible, key=lambda index: self.probes[index][0].load, default=None)
+
+    def failed_for_sure(self) -> list[float]:
+        """Return the loads that failed clearly, or twice, and never held."""
+        failed = [(probe.load, reading) for probe, reading in self.probes if reading.holds is False]
+        loads = [load for load, _ in failed]
+        clear = {load for load, one in failed if self._is_clear(one) or loads.count(load) > 1}
+        return [load for load in clear if load > max(self.loads(holds=True), default=0.0)]
+
+    def _is_clear(self, reading: Reading) -> bool:
+        if reading.margin is None:
+            return self.question.whole
+        return reading.margin > _CLEAR * reading.noise
+
     def rounded(self, load: float) -> float:
         """Return a load that can be run: a whole number where it must be, else a few digits, downwards."""
-        kept = min(max(load, self.lowest), self.highest)
         if self.question.whole:
-            return float(math.floor(kept * (1 + 1e-9)))
-        unit = 10.0 ** (math.floor(math.log10(kept)) + 1 - _DIGITS)
-        return min(max(math.floor(kept / unit + 1e-6) * unit, self.lowest), self.highest)
+            first, last = math.ceil(self.lowest), math.floor(self.highest * (1 + 1e-9))
+            return float(min(max(math.floor(load * (1 + 1e-9)), first), last))
+        if not self.lowest < load < self.highest:
+            return self.highest if load >= self.highest else self.lowest
+        unit = 10.0 ** (math.floor(math.log10(load)) + 1 - _DIGITS)
+        return min(max(math.floor(load / unit + 1e-6) * unit, self.lowest), self.highest)
 
 
 def search(question: Question) -> Generator[Probe, Reading, Finding]:
     """Yield the loads to run, take what they showed, and return what was found."""
-    state = _State(question, *_bounds(question))
+    state = _state(question)
     known: Belief | None = None
     probe = Probe(state.rounded(question.start), full=False)
     while True:
@@ -136,9 +167,10 @@ def search(question: Question) -> Generator[Probe, Reading, Finding]:
             probe = Probe(probe.load, full=True)  # the last one can still confirm
 
 
-def _bounds(question: Question) -> tuple[float, float]:
+def _state(question: Question) -> _State:
     smallest = 1.0 if question.whole else question.start / _REACH
-    return question.lowest or smallest, question.highest or question.start * _REACH
+    highest = question.highest or question.start * _REACH
+    return _State(question, question.lowest or smallest, highest, allowed=highest)
 
 
 def _belief(state: _State) -> Belief:
@@ -147,53 +179,91 @@ def _belief(state: _State) -> Belief:
 
 
 def _starvation(state: _State, probe: Probe, reading: Reading) -> Stop | None:
-    """A starved load generator says nothing about the target; twice in a row, it is asked for less."""
+    """A starved load generator says nothing about the target; twice in a row, it is asked for less.
+
+    Unless it has sent as much before: then it was the machine's other work, and not the load, that starved it.
+    """
     state.starved = state.starved + 1 if reading.holds is None else 0
     if state.starved < _STARVED_TWICE:
         return None
+    sent = max((one.load for one, seen in state.probes if seen.holds is not None), default=0.0)
+    if sent >= probe.load:
+        return None
     state.starved = 0
-    state.generator_limits = True
     if probe.load <= _least(state):
         return Stop.GENERATOR
-    state.highest = max(probe.load * _BACK_OFF, state.lowest, *state.loads(holds=True))
+    state.highest = max(probe.load * _BACK_OFF, state.lowest, sent)
     return None
 
 
 def _stop(state: _State, known: Belief) -> Stop | None:
-    """Tell whether the search is over; a confirmed answer that leaves too little to gain ends it."""
-    confirmed = max((state.probes[index][0].load for index in state.held(full=True)), default=None)
-    if confirmed is not None and confirmed >= state.highest * (1 - 1e-9):
-        return Stop.GENERATOR if state.generator_limits else Stop.BOUND
+    """Tell whether the search is over: it has a confirmed answer whose interval is narrow, or none is to be had."""
+    confirmed = _confirmed_load(state, known)
+    if confirmed is not None and confirmed >= state.rounded(state.highest) * (1 - 1e-9):
+        if not state.generator_limits:
+            return Stop.BOUND
+        if state.tried_again:
+            return Stop.GENERATOR
+        state.tried_again, state.highest = True, state.allowed  # it may have been the machine's other work
+        return None
     lowest_failed = any(load <= _least(state) for load in state.loads(holds=False))
     if lowest_failed and not state.held() and 1 - known.above(_least(state)) >= _SURE:
         return Stop.INFEASIBLE
-    return Stop.NARROW if confirmed is not None and not _worth_more(state, known, confirmed) else None
+    return Stop.NARROW if confirmed is not None and _is_narrow(state, known, confirmed) else None
+
+
+def _confirmed_load(state: _State, known: Belief) -> float | None:
+    index = state.confirmed(known)
+    return None if index is None else state.probes[index][0].load
 
 
 def _least(state: _State) -> float:
     return state.rounded(state.lowest) * (1 + 1e-9)
 
 
-def _worth_more(state: _State, known: Belief, confirmed: float) -> bool:
-    """Tell whether a confirmed load is likely to lie farther below the largest than its interval is to reach."""
-    return known.quantile(0.5) > _beyond(state, confirmed, state.question.precision / 2)
+def _is_narrow(state: _State, known: Belief, confirmed: float) -> bool:
+    """Tell whether the interval of a confirmed answer is as narrow as was asked for; of whole numbers, one wide."""
+    if state.question.whole and known.above(confirmed + 1) <= 1 - _SURE:
+        return True
+    low, high = _interval(state, known, confirmed)
+    if low is None or high is None or high - low > _tolerance(state, confirmed):
+        return False
+    return state.question.whole or not _gains(state, state.rounded(known.quantile(_SAFE_SHARE)), confirmed)
 
 
-def _beyond(state: _State, load: float, share: float) -> float:
-    """Return the load up to which another is as good as this: a share more, or the next whole number."""
-    further = load * (1 + share)
-    return max(further, load + 1) if state.question.whole else further
+def _gains(state: _State, load: float, confirmed: float | None) -> bool:
+    return load > (confirmed or 0.0) * (1 + _GAIN * state.question.precision)
+
+
+def _tolerance(state: _State, load: float) -> float:
+    wide = load * state.question.precision
+    return max(wide, 1.0) if state.question.whole else wide
 
 
 def _next(state: _State, known: Belief | None, last: Probe) -> Probe:
     if known is None or state.starved:
         return Probe(state.rounded(last.load), last.full)  # again
-    best_full = max((state.probes[index][0].load for index in state.held(full=True)), default=None)
-    if _is_narrow(state, known) or state.left <= _reserve(state.question):
-        safe = state.rounded(max(known.quantile(_SAFE_SHARE), best_full or 0.0))
-        if best_full is None or safe > best_full:
-            return Probe(_in_reach(state, safe), full=True)
-    return Probe(_in_reach(state, known.quantile(0.5)), full=False)
+    confirmed = _confirmed_load(state, known)
+    is_near, is_late = _is_near(state, known), state.left <= _reserve(state.question)
+    safe_share = _SAFEST_SHARE if confirmed is None and state.left == 1 else _SAFE_SHARE
+    safe, middle = (_in_reach(state, known.quantile(share)) for share in (safe_share, 0.5))
+    if state.question.whole:
+        return Probe(safe, full=True) if is_late and confirmed is None else _next_whole(state, known, middle, confirmed)
+    if (is_near or is_late) and _gains(state, safe, confirmed):
+        return Probe(safe, full=True)
+    return Probe(middle, full=is_near)
+
+
+def _next_whole(state: _State, known: Belief, load: float, confirmed: float | None) -> Probe:
+    """Return a whole number: where this one is known to hold, or not to, that is confirmed or its neighbour tried."""
+    held, failed = state.loads(holds=True), state.loads(holds=False)
+    if load in failed and load not in held and load > state.lowest:
+        load -= 1
+    if load in held and (confirmed is None or load > confirmed) and (load + 1 in failed or load >= state.highest):
+        return Probe(load, full=True)
+    if load in held and load + 1 <= state.highest:
+        load += 1
+    return Probe(load, full=_is_near(state, known))
 
 
 def _reserve(question: Question) -> int:
@@ -201,13 +271,14 @@ def _reserve(question: Question) -> int:
     return min(_CONFIRMATIONS, max(1, question.max_runs // 4))
 
 
-def _is_narrow(state: _State, known: Belief) -> bool:
+def _is_near(state: _State, known: Belief) -> bool:
+    """Tell whether the answer is known so well that what narrows it down further may as well confirm it."""
     if not state.loads(holds=True) and known.above(_least(state)) < _SURE:
         return False  # whether anything holds comes first
-    low, high = (known.quantile(share) for share in _INTERVAL)
+    low, high = (known.quantile(share) for share in _NEARLY)
     if low > state.highest * (1 - state.question.precision):
         return True
-    return high <= _beyond(state, low, state.question.precision)
+    return high - low <= max(low * _NEAR, _tolerance(state, low))
 
 
 def _in_reach(state: _State, load: float) -> float:
@@ -217,19 +288,27 @@ def _in_reach(state: _State, load: float) -> float:
 
 
 def _finding(state: _State, known: Belief | None, stop: Stop) -> Finding:
-    confirmed, short = state.held(full=True), state.held()
-    held = confirmed or short
-    best = max(held, key=lambda index: state.probes[index][0].load, default=None)
+    best, confirmed = state.confirmed(known), True
+    if best is None:  # what little there is: a run that was too short, or one that the others speak against
+        held = state.held(full=True) or state.held()
+        confirmed = bool(state.held(full=True))
+        best = (min if confirmed else max)(held, key=lambda index: state.probes[index][0].load, default=None)
     load = None if best is None else state.probes[best][0].load
-    interval = (None, None) if known is None else _interval(state, known)
-    return Finding(load, best, bool(confirmed), interval, stop, _reason(state, stop, load, bool(confirmed), interval))
+    interval = (None, None) if known is None else _interval(state, known, load)
+    return Finding(load, best, confirmed, interval, stop, _reason(state, stop, load, confirmed, interval))
 
 
-def _interval(state: _State, known: Belief) -> tuple[float | None, float | None]:
+def _interval(state: _State, known: Belief, answer: float | None) -> tuple[float | None, float | None]:
+    """Return where the largest load that holds lies at 95 %; an end that nothing was measured beyond is None."""
     low, high = (known.quantile(share) for share in _INTERVAL)
+    beyond = min(state.failed_for_sure(), default=math.inf)
+    high = min(high, beyond, state.allowed)
     if state.question.whole:
-        low, high = math.floor(low), math.floor(high)
-    return (low if state.loads(holds=True) else None), (high if state.loads(holds=False) else None)
+        low, high = float(math.floor(low)), beyond - 1 if high >= beyond else float(math.floor(high))
+    if answer is not None:
+        low, high = min(low, answer), max(high, answer)
+    has_end = bool(state.loads(holds=False)) and high < state.allowed
+    return (low if state.loads(holds=True) else None), (high if has_end else None)
 
 
 def _reason(
