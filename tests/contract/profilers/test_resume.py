@@ -105,7 +105,7 @@ def test_a_sweep_goes_on_where_it_was(
             assert count == PLANNED, made
     for run in report["runs"]:
         assert run["result"]["requests"]["succeeded"] == PLANNED
-        assert 10 <= run["result"]["latency_ms"]["percentiles"]["50"]["value"] < 60
+        assert run["result"]["latency_ms"]["percentiles"]["50"]["value"] >= 10, "no less than the server takes"
 
 
 def test_a_resumed_sweep_is_what_an_uninterrupted_one_is(
@@ -143,8 +143,9 @@ def test_a_resumed_sweep_is_what_an_uninterrupted_one_is(
     for one, two in zip(resumed["runs"], plain.report["runs"], strict=True):
         assert one["load"] == two["load"]
         assert one["result"]["requests"]["planned"] == two["result"]["requests"]["planned"]
-        p50s = [run["result"]["latency_ms"]["percentiles"]["50"]["value"] for run in (one, two)]
-        assert abs(p50s[0] - p50s[1]) < 15, "measurement noise, on a busy machine"
+        for run in (one, two):  # times are the machine's affair; that no less is counted is the tool's
+            assert run["result"]["latency_ms"]["percentiles"]["50"]["value"] >= 10
+            assert run["result"]["requests"]["sent"] == PLANNED
     assert set(resumed) == set(plain.report)
 
 

@@ -39,9 +39,9 @@ def test_each_number_of_connections_is_a_run(case: Case, serve: Serve, aim: Aim)
     for part in ("load", "result", "verdict", "started_at", "sla", "cost"):
         assert report[part] == about[part], part
     if case.tool == "aml_wrk_profiler":
-        rates = [run["result"]["succeeded_per_sec"] for run in report["runs"]]
-        assert rates == sorted(rates), "a server that takes 20 ms serves more the more ask at a time"
-        assert choice["best"] == report["about_run"] == 2
+        held = [run for run in report["runs"] if run["feasible"]]
+        better = max(held, key=lambda run: (run["verdict"]["valid"], run["result"]["succeeded_per_sec"]))
+        assert choice["best"] == report["about_run"] == better["number"]
     assert outcome.code == (0 if report["verdict"]["valid"] else 3), "the best run's own verdict counts"
     page = (case.folder / "outputs" / "report.html").read_text()
     assert "Throughput and p99" in page and "All runs" in page
@@ -50,7 +50,7 @@ def test_each_number_of_connections_is_a_run(case: Case, serve: Serve, aim: Aim)
 
 
 def test_a_range_of_rates_meets_a_demand_up_to_some(cases: Callable[[str], Case], serve: Serve, aim: Aim) -> None:
-    """One client and 20 ms per answer: 20/s and 35/s hold, 80/s cannot."""
+    """One client and 20 ms per answer: 80/s cannot hold, whatever the machine; how much below does is its affair."""
     case = cases("aml_labench_profiler")
     case.config["profiler_config"] |= {
         "clients": 1, "target_rps": {"from": 20, "to": 80, "steps": 3, "scale": "log"}, "duration_sec": 1,
@@ -60,11 +60,14 @@ def test_a_range_of_rates_meets_a_demand_up_to_some(cases: Callable[[str], Case]
     report = outcome.report
     assert [run["load"]["target_rps"] for run in report["runs"]] == [20, 40, 80]
     feasible = [run["feasible"] for run in report["runs"]]
-    assert feasible[0] and not feasible[2]
-    assert report["runs"][2]["usable"]
-    assert report["choices"][0]["best"] in (1, 2)
-    assert report["about_run"] == report["choices"][0]["best"]
-    assert report["sla"]["met"] is True
+    assert not feasible[2]
+    held = [run["number"] for run in report["runs"] if run["feasible"]]
+    if held:
+        assert report["choices"][0]["best"] in held
+        assert report["about_run"] == report["choices"][0]["best"]
+        assert report["sla"]["met"] is True
+    else:
+        assert report["choices"][0]["best"] is None and outcome.code == 3
 
 
 def test_no_run_keeps_the_demand(cases: Callable[[str], Case], serve: Serve, aim: Aim) -> None:

@@ -67,7 +67,7 @@ def test_it_begins_when_it_is_told(serve: Serve, measure: Measure, schedule: str
     report = measure(url, *load, "--start-at", str(began_ns + 3_000_000_000))
     # The counted window begins after the warm-up, which begins then; what is told is rounded to milliseconds.
     counted = datetime.fromisoformat(report["started_at"].replace("Z", "+00:00")).timestamp()
-    assert counted == pytest.approx(began + 3.5, abs=0.02)
+    assert began + 3.49 <= counted < began + 4.5, "not earlier; on a busy machine, later"
     assert report["requests"]["completed"] > 0
 
 
