@@ -103,7 +103,7 @@ def test_what_to_take_and_why() -> None:
 def test_limits_that_the_profilers_configuration_has_are_told_of() -> None:
     assert "Of the 2 trials, it is" in documented(trial((2, 1)), trial((2, 2)), constraints={})["choice"]["why"]
     missed = documented(trial((2, 1)), trial((2, 4)), constraints={})["choice"]["why"]
-    assert "Of the 1 trials that keep every limit, it is the only one" in missed
+    assert "It is the only trial that keeps every limit." in missed
 
 
 def test_the_yamls_own_variables_stay() -> None:

@@ -142,9 +142,11 @@ def why(
     ]
     # Where the profiler's own configuration or its search has the limits, they are not known here by name.
     kept = " and ".join(limits) or ("every limit" if len(ranked) < len(trials) else "")
-    among = f"Of the {len(ranked)} trials{kept and f' that keep {kept}'}"
-    which = "it is the best" if len(ranked) > 1 else "it is the only one"
-    sentences.append(f"{among}, {which} by {_objective_words(plan.objective)}.")
+    if len(ranked) > 1:
+        among = f"Of the {len(ranked)} trials{kept and f' that keep {kept}'}"
+        sentences.append(f"{among}, it is the best by {_objective_words(plan.objective)}.")
+    else:
+        sentences.append(f"It is the only trial{kept and f' that keeps {kept}'}.")
     if len(ranked) > 1:
         gap = 1 - math.exp(ranked[1]["score"] - best["score"])
         near = ", which one more run of each might turn: every trial was measured once" if gap < _TELLING else ""
