@@ -5,11 +5,12 @@ from __future__ import annotations
 import copy
 import math
 import statistics
+from pathlib import Path
 from typing import Any
 
 import pytest
 from aml_report.merge import merge
-from aml_report.reading import read_reports
+from aml_report.reading import Report, read_reports
 from aml_tool_core import InputError
 from aml_tool_core.documents import validate
 from aml_tool_core.profiling.histogram import Histogram
@@ -148,6 +149,16 @@ def test_what_is_no_part_of_the_run_is_refused(measured: Any, read: Any, change:
     with pytest.raises(InputError) as refusal:
         merged(read, parts)
     assert "machine-2.json" in str(refusal.value) and says in str(refusal.value)
+
+
+def test_a_sweep_is_refused_and_not_cut_down_to_one_run(measured: Any) -> None:
+    """The reports are valid as far as merge looks: what is refused is never read further."""
+    parts = halves_of(measured())
+    parts[1]["runs"] = [{"number": 1}, {"number": 2}]
+    histogram = Histogram.of([(1, 1)])
+    reports = [Report(f"{n}", Path(f"machine-{n}.json"), part, histogram, None) for n, part in enumerate(parts, 1)]
+    with pytest.raises(InputError, match=r"machine-2\.json: /runs: 2 runs of a sweep or a search; merge takes"):
+        merge(reports)
 
 
 def test_an_sla_is_judged_on_the_whole(measured: Any, read: Any) -> None:

@@ -45,6 +45,12 @@ _KINDS = ("connect", "read", "write", "timeout")
 def merge(reports: Sequence[Report]) -> dict[str, Any]:
     """Return the report of the whole. Raises InputError where the reports are not parts of one run."""
     first = reports[0]
+    for report in reports:
+        if "runs" in report.document:
+            raise InputError(
+                f"{report.path}: /runs: {len(report.document['runs'])} runs of a sweep or a search; merge takes reports of "
+                "single runs: give several machines one run each, or let one job of several nodes make the sweep"
+            )
     for other in reports[1:]:
         _check_alike(first, other)
     _check_together(reports)
