@@ -69,6 +69,7 @@ def test_stopped_it_says_what_stands(
     assert control.stands(fresh.endpoint_name) == {}
 
 
+@pytest.mark.long  # test_secrets.py has one that deploys with tokens
 def test_tokens_in_place_of_keys(fresh: TinyDeployment, control: Control, tools: Tools, deployer_flags: Any) -> None:
     path = fresh.folder / "endpoint.yml"
     path.write_text(path.read_text().replace("auth_mode: key", "auth_mode: aad_token"))

@@ -32,8 +32,6 @@ STEPS: dict[str, dict[str, Any]] = {
 }
 BRIEF = {
     "asks for the endpoint": "the deleter",
-    "waits for the endpoint": "the deployer again",
-    "registers the model": "the deleter",
     "asks for the deployment": "the deployer again",
     "waits for the deployment": "the deleter",
 }
@@ -93,6 +91,7 @@ def test_killed_and_then_failing_it_removes_what_the_killed_run_made(
     assert not fresh.note.exists()
 
 
+@pytest.mark.long
 def test_killed_on_anothers_endpoint_the_note_removes_the_deployment_alone(
     fresh: TinyDeployment, control: Control, tools: Tools, deployer_flags: Any
 ) -> None:

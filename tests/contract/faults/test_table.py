@@ -82,14 +82,14 @@ PUT_DEPLOYMENT = {"method": "PUT", "path": DEPLOYMENT}
 
 
 @rows(
-    Row("throttled", 0, keys={**PUT_ENDPOINT, **SOON, "times": 3}),
+    Row("throttled", 0, keys={**PUT_ENDPOINT, **SOON, "times": 3}, long=True),
     Row(
         "throttled",
         1,
         "creation: Azure answered 429: TooManyRequests: .*; wait, then run again",
         keys={**PUT_ENDPOINT, **SOON, "times": ALWAYS},
     ),
-    Row("throttled", 1, "creation: Azure asks to wait 3600 s, and .* s are left", keys={**PUT_DEPLOYMENT, **LATER}),
+    Row("throttled", 1, "creation: Azure asks to wait 3600 s, and .* s are left", keys={**PUT_ENDPOINT, **LATER}),
     Row("unavailable", 0, keys={**PUT_DEPLOYMENT, **SOON, "times": 2}, long=True),
     Row(
         "unavailable",
@@ -127,7 +127,15 @@ PUT_DEPLOYMENT = {"method": "PUT", "path": DEPLOYMENT}
         1,
         "deployment blue: creation: not done after .*; raise --timeout_sec",
         keys=PUT_DEPLOYMENT,
-        flags=("--timeout_sec", "15"),  # room for what comes before it, on a busy machine
+        flags=("--timeout_sec", "25"),  # room for what comes before it, on a busy machine
+        long=True,
+    ),
+    Row(
+        "operation_hangs",
+        1,
+        r"endpoint \S+: creation: not done after .*; raise --timeout_sec",
+        keys=PUT_ENDPOINT,
+        flags=("--timeout_sec", "6"),
     ),
     Row("operation_fails", 1, "traffic .*: failed: InternalServerError", keys={**PUT_ENDPOINT, "skip": 1}, long=True),
     Row("out_of_capacity", 1, "failed: OutOfCapacity: .*; run again later, or take another instance_type or region"),
@@ -138,7 +146,7 @@ PUT_DEPLOYMENT = {"method": "PUT", "path": DEPLOYMENT}
         "creation: failed: ResourceNotReady: ",
         log="end of its container's log:(.|\n)*RuntimeError: a fault that was asked for",
     ),
-    Row("hang_in_init", 1, "creation: not done after ", flags=("--timeout_sec", "15"), long=True),
+    Row("hang_in_init", 1, "creation: not done after ", flags=("--timeout_sec", "25"), long=True),
     Row("slow_init", 0, keys={"delay_sec": 1}, long=True),
     Row("no_identity", 1, "no Azure identity: ", keys={"times": ALWAYS}),
 )
@@ -190,7 +198,7 @@ LOOK_AT_LAST = {"method": "GET", "path": DEPLOYMENT}
     Row("token_expired", 1, "the Azure token has expired", keys=PUT_DEPLOYMENT, long=True),
     Row("operation_fails", 1, "traffic .*: failed: InternalServerError", keys=PUT_ENDPOINT, flags=SWITCH),
     Row("operation_canceled", 1, "traffic .*: failed: ", keys=PUT_ENDPOINT, flags=SWITCH, long=True),
-    Row("forbidden", 1, r"endpoint \S+: Azure answered 403", keys=LOOK_AT_LAST, flags=SWITCH, late=True),
+    Row("forbidden", 1, r"endpoint \S+: Azure answered 403", keys=LOOK_AT_LAST, flags=SWITCH, late=True, long=True),
     Row(
         "dropped",
         1,
@@ -298,7 +306,7 @@ DELETE = {"method": "DELETE", "path": ENDPOINT}
 
 
 @rows(
-    Row("throttled", 0, keys={**DELETE, **SOON, "times": 3}),
+    Row("throttled", 0, keys={**DELETE, **SOON, "times": 3}, long=True),
     Row(
         "throttled",
         1,
@@ -343,7 +351,7 @@ DELETE = {"method": "DELETE", "path": ENDPOINT}
         long=True,
     ),
     Row("operation_canceled", 0, log="trying again", keys=DELETE, long=True),
-    Row("operation_hangs", 1, "deletion: not done after ", keys=DELETE, flags=("--timeout_sec", "10"), stands=True),
+    Row("operation_hangs", 1, "deletion: not done after ", keys=DELETE, flags=("--timeout_sec", "6"), stands=True),
     Row("no_identity", 1, "no Azure identity: ", keys={"times": ALWAYS}, stands=True),
 )
 def test_deleter(row: Row, control: Control, tools: Tools, tmp_path: Path, doomed: str) -> None:
@@ -436,7 +444,7 @@ LOOK = {"method": "GET", "path": ENDPOINT}
 
 
 @rows(
-    Row("throttled", 0, keys={**LOOK, **SOON, "times": 3}),
+    Row("throttled", 0, keys={**LOOK, **SOON, "times": 3}, long=True),
     Row("throttled", 0, keys={**KEYS, "retry_after_sec": 1}, long=True),
     Row("throttled", 1, "Azure answered 429: .*; wait, then run again", keys={**LOOK, **SOON, "times": ALWAYS}),
     Row("throttled", 1, "Azure asks to wait 3600 s, and 120 s are left; run again later", keys={**LOOK, **LATER}),
