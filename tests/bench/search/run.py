@@ -133,15 +133,17 @@ def _measure(case: Case, given: argparse.Namespace) -> None:
     print(
         "| seed | answer | off | interval | confirmed | runs | stopped | seconds |\n|---|---|---|---|---|---|---|---|"
     )
+    began = time.monotonic()
     with ThreadPoolExecutor(given.parallel) as pool:
         seeds = range(given.seed, given.seed + given.searches)
         rows = list(pool.map(lambda seed: search(case, seed, given), seeds))
-    right = within = 0
+    right = near = within = 0
     for row in rows:
         if row.answer is None:
             print(f"| {row.seed} | none | | | | {row.runs} | {row.stopped} | {row.wall_sec:.0f} |")
             continue
         value, (low, high) = row.answer["value"], row.answer["interval"]
+        near += case.is_right(value, truth)
         right += row.answer["confirmed"] and case.is_right(value, truth)
         within += low is not None and high is not None and low <= truth <= high
         off = f"{100 * (value / truth - 1):+.2f} %" if case.unit == "/s" else f"{value - truth:+g}"
@@ -150,10 +152,11 @@ def _measure(case: Case, given: argparse.Namespace) -> None:
             f"| {row.seed} | {value:.6g} | {off} | {bounds} | {'yes' if row.answer['confirmed'] else 'no'} "
             f"| {row.runs} | {row.stopped} | {row.wall_sec:.0f} |"
         )
-    near = "3 %" if case.unit == "/s" else "one connection"
+    bound = "3 %" if case.unit == "/s" else "one connection"
     print(
-        f"\n{right} of {len(rows)} answers confirmed and within {near} of the truth; at most "
-        f"{max(row.runs for row in rows)} runs; the interval holds the truth {within} times."
+        f"\n{near} of {len(rows)} answers are within {bound} of the truth, {right} of them confirmed; at most "
+        f"{max(row.runs for row in rows)} runs; the interval holds the truth {within} times; "
+        f"{time.monotonic() - began:.0f} s in all."
     )
 
 
