@@ -12,6 +12,9 @@ from aml_report.command import execute
 from aml_report.straight_line import Pair, fit, left_out, predict, ranks, student_quantile
 from aml_tool_core import InputError
 
+EXAMPLE = Path(__file__).parents[3] / "job-templates" / "sku-sweep" / "example"
+CHECKED = "digits-64x6"
+
 # F. Anscombe, Graphs in Statistical Analysis, The American Statistician 27 (1973), 17-21, data set 1.
 ANSCOMBE = {
     10.0: 8.04, 8.0: 6.95, 13.0: 7.58, 9.0: 8.81, 11.0: 8.33, 14.0: 9.96, 6.0: 7.24, 4.0: 4.26, 12.0: 10.84, 7.0: 4.82,
@@ -151,3 +154,11 @@ def test_what_cannot_be_fitted_is_refused(
     with pytest.raises(InputError) as refused:
         said(FOUR, device, *flags)
     assert message in str(refused.value)
+
+
+def test_the_example_s_figures_are_what_the_readme_shows(capsys: pytest.CaptureFixture[str]) -> None:
+    readme = (EXAMPLE.parent / "README.md").read_text()
+    files = [str(EXAMPLE / name) for name in ("local.csv", "device.csv")]
+    execute(["fit", *files, "--metric", "cpu_per_request_ms", "--check", CHECKED])
+    assert capsys.readouterr().out.rstrip() in readme
+    assert f"--metric cpu_per_request_ms --check {CHECKED}" in readme
