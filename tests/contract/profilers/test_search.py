@@ -6,6 +6,9 @@
 from __future__ import annotations
 
 import json
+import os
+import random
+import signal
 import subprocess
 import time
 from collections.abc import Callable, Iterator
@@ -148,8 +151,15 @@ def test_no_load_holds(cases: Callable[[str], Case], serve_queue: Serve) -> None
     assert "No load was found that holds" in (case.folder / "outputs" / "report.html").read_text()
 
 
-def test_a_killed_search_goes_on(cases: Callable[[str], Case], serve_queue: Serve) -> None:
-    """What was measured is taken as it is, the same loads are asked for, and the server sees no run twice."""
+@pytest.mark.parametrize("round_", range(int(os.environ.get("AML_INTERRUPTIONS", "1"))))
+def test_an_interrupted_search_goes_on(cases: Callable[[str], Case], serve_queue: Serve, round_: int) -> None:
+    """What was measured is taken as it is, the same loads are asked for, and the server sees no run twice.
+
+    That the answer is then the uninterrupted one's is tested where measurements repeat exactly (test_measurement.py).
+    """
+    draw = random.Random(round_)
+    finished, wait_sec = draw.randrange(1, 4), draw.uniform(0, 1.0)
+    signum = draw.choice([signal.SIGINT, signal.SIGTERM, signal.SIGKILL])
     server = serve_queue(CLOSED, 3)
     case = asked(
         cases("aml_labench_profiler"), server,
@@ -159,18 +169,21 @@ def test_a_killed_search_goes_on(cases: Callable[[str], Case], serve_queue: Serv
     process = case.start()
     runs = case.folder / "outputs" / "runs"
     deadline = time.monotonic() + 60
-    while len(list(runs.glob("[0-9]*.json"))) < 2 and process.poll() is None and time.monotonic() < deadline:
+    while len(list(runs.glob("[0-9]*.json"))) < finished and process.poll() is None and time.monotonic() < deadline:
         time.sleep(0.01)
-    time.sleep(0.3)
-    process.kill()
+    time.sleep(wait_sec)
+    process.send_signal(signum)
     process.communicate(timeout=60)
     before = {path.name: json.loads(path.read_text()) for path in runs.glob("[0-9]*.json")}
+    state = (runs / "state.json").read_text()
     for left in (case.folder / "tmp").glob("aml-profiler-*"):
         for file in left.iterdir():
             file.unlink()
         left.rmdir()
     outcome = case.run()
     assert outcome.code in (0, 3), outcome.stderr
+    if json.loads(state)["finished"]:
+        return  # the signal came after the end: there was nothing to go on with
     assert f"going on after {len(before)} finished run" in outcome.stderr
     report = outcome.report
     for name, document in before.items():

@@ -48,8 +48,8 @@ def merge(reports: Sequence[Report]) -> dict[str, Any]:
     for report in reports:
         if "runs" in report.document:
             raise InputError(
-                f"{report.path}: /runs: {len(report.document['runs'])} runs of a sweep or a search; merge takes reports of "
-                "single runs: give several machines one run each, or let one job of several nodes make the sweep"
+                f"{report.path}: /runs: {len(report.document['runs'])} runs of a sweep or a search; merge takes "
+                "reports of single runs: give each machine one run, or let one job of several nodes make the sweep"
             )
     for other in reports[1:]:
         _check_alike(first, other)
