@@ -7,7 +7,8 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-HIGHER_IS_BETTER = frozenset({"requests_per_sec", "succeeded_per_sec"})
+from aml_tool_core.profiling.sla import AT_LEAST
+
 _COSTS = ("core_hour_per_million_requests", "price_per_million_requests")
 _MOST_FAILED_PERCENT = 1.0  # where nothing is demanded of failures or refusals: what a valid run may have
 _MISS_WEIGHT = 2.0
@@ -68,7 +69,7 @@ def score(found: Mapping[str, float], weights: Mapping[str, float]) -> float | N
     if any(found.get(name, 0.0) <= 0 for name in weights):
         return None
     return math.fsum(
-        weight * math.log(found[name]) * (1 if name in HIGHER_IS_BETTER else -1) for name, weight in weights.items()
+        weight * math.log(found[name]) * (1 if name in AT_LEAST else -1) for name, weight in weights.items()
     )
 
 

@@ -5,13 +5,13 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+from aml_tool_core.profiling.sla import AT_LEAST
 from aml_tool_core.report_page import Banner, Cell, Drawing, Section, Table, Tile, Tone, render_page
 from aml_tool_core.report_page.blocks import Measured
 from aml_tool_core.report_page.charts import Axis, Chart, Series
 from aml_tool_core.report_page.figures import Figure, figure, number
 from aml_tool_core.report_page.scales import linear_ticks, log_ticks
 
-from aml_tuner.objective import HIGHER_IS_BETTER
 from aml_tuner.summary import LATENCY, cost_axis, ranking
 from aml_tuner.trial import shown
 
@@ -158,7 +158,7 @@ def _settings(document: Mapping[str, Any], ranked: Sequence[Trial]) -> list[Sect
     if not names or not ranked:
         return []
     main = names[0]
-    better = max if main in HIGHER_IS_BETTER else min
+    better = max if main in AT_LEAST else min
     rows: list[list[Cell]] = []
     for setting, values in document["parameters"].items():
         if len(values) < 2:

@@ -9,6 +9,7 @@ from typing import Any
 
 import yaml
 from aml_tool_core.deployment_variant import CANDIDATE, VARIABLES, deployment_values
+from aml_tool_core.profiling.sla import AT_LEAST
 
 from aml_tuner import objective
 from aml_tuner.configuration import Plan
@@ -192,7 +193,7 @@ def _figures(one: Mapping[str, Any], plan: Plan) -> str:
 
 
 def _limit(name: str) -> str:
-    return "at least" if name in objective.HIGHER_IS_BETTER else "at most"
+    return "at least" if name in AT_LEAST else "at most"
 
 
 def _objective_words(weights: Mapping[str, float]) -> str:
