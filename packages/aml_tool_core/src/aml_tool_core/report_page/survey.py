@@ -66,7 +66,9 @@ def _load(run: Run) -> str:
 def _search(report: Document) -> Section:
     search, answer = report["search"], report["search"]["answer"]
     unit = "/s" if search["axis"] == "target_rps" else _AXES[search["axis"]]
-    reason = f"{_ENOUGH[search['stopped']]}: {search['reason']}."
+    said = "" if search["stopped"] == "narrow" else f"{_ENOUGH[search['stopped']]}: "  # that reason says so itself
+    reason = f"{said}{search['reason']}."
+    reason = reason[0].upper() + reason[1:]
     if answer is None:
         miss = search.get("nearest_miss")
         near = [] if miss is None else [f"Nearest miss, run {miss['run']}: {one}" for one in miss["misses"]]
@@ -259,7 +261,11 @@ def _all_runs(report: Document) -> Section:
 
 def _outcome(run: Run) -> str:
     if not run["usable"]:
-        return f"says nothing: {'; '.join(run['verdict']['reasons']) or 'the load generator lost too much time'}"
+        unknown = [
+            f"{one['metric']} is not known" for one in run.get("sla", {}).get("criteria", ()) if one["value"] is None
+        ]
+        because = [*run["verdict"]["reasons"], *unknown] or ["the load generator lost too much time"]
+        return f"says nothing: {'; '.join(because)}"
     if run["feasible"]:
         return "holds"
     missed = [one["metric"] for one in run.get("sla", {}).get("criteria", ()) if not one["met"]]
