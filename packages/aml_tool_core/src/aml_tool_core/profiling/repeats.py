@@ -8,7 +8,8 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 
 from aml_tool_core.profiling.histogram import PERCENTILES, Histogram
-from aml_tool_core.profiling.result import Errors, Generator, NodePart, Result, Schedule, Second
+from aml_tool_core.profiling.result import Generator, NodePart, Result, Schedule, Second
+from aml_tool_core.profiling.sums import errors, total, worst
 
 
 @dataclass(frozen=True)
@@ -27,13 +28,13 @@ def together(runs: Sequence[Result]) -> Result:
     services = [run.service_time for run in runs if run.service_time is not None]
     return Result(
         duration_sec=math.fsum(run.duration_sec for run in runs),
-        planned=_sum([run.planned for run in runs]),
+        planned=total([run.planned for run in runs]),
         sent=sum(run.sent for run in runs),
         completed=sum(run.completed for run in runs),
         succeeded=sum(run.succeeded for run in runs),
-        errors=_errors([run.errors for run in runs]),
-        bytes_read=_sum([run.bytes_read for run in runs]),
-        bytes_written=_sum([run.bytes_written for run in runs]),
+        errors=errors([run.errors for run in runs]),
+        bytes_read=total([run.bytes_read for run in runs]),
+        bytes_written=total([run.bytes_written for run in runs]),
         latency=_added([run.latency for run in runs]),
         service_time=_added(services) if len(services) == len(runs) else None,
         schedule=_schedule(runs),
@@ -66,32 +67,8 @@ def _spread(runs: Sequence[Result], metric: Callable[[Result], float]) -> Spread
     return Spread(min(values), statistics.median(values), max(values))
 
 
-def _sum(values: Sequence[int | None]) -> int | None:
-    known = [value for value in values if value is not None]
-    return sum(known) if len(known) == len(values) else None
-
-
-def _worst(values: Sequence[float | None]) -> float | None:
-    return max((value for value in values if value is not None), default=None)
-
-
 def _added(histograms: Sequence[Histogram]) -> Histogram:
     return Histogram.of(pair for histogram in histograms for pair in histogram.counts)
-
-
-def _errors(parts: Sequence[Errors]) -> Errors:
-    status: dict[int, int] = {}
-    for part in parts:
-        for code, count in (part.status or {}).items():
-            status[code] = status.get(code, 0) + count
-    return Errors(
-        connect=sum(part.connect for part in parts),
-        read=sum(part.read for part in parts),
-        write=sum(part.write for part in parts),
-        timeout=sum(part.timeout for part in parts),
-        status=status if all(part.status is not None for part in parts) else None,
-        unknown_status=sum(part.unknown_status for part in parts),
-    )
 
 
 def _schedule(runs: Sequence[Result]) -> Schedule | None:
@@ -104,10 +81,10 @@ def _schedule(runs: Sequence[Result]) -> Schedule | None:
         timely_sends_percent=timely / max(sum(sent), 1),
         late=sum(schedule.late for schedule in schedules),
         missed=sum(schedule.missed for schedule in schedules),
-        max_delay_ms=_worst([schedule.max_delay_ms for schedule in schedules]),
-        late_busy=_sum([schedule.late_busy for schedule in schedules]),
-        own_delay_ms_99=_worst([schedule.own_delay_ms_99 for schedule in schedules]),
-        own_delay_ms_max=_worst([schedule.own_delay_ms_max for schedule in schedules]),
+        max_delay_ms=worst([schedule.max_delay_ms for schedule in schedules]),
+        late_busy=total([schedule.late_busy for schedule in schedules]),
+        own_delay_ms_99=worst([schedule.own_delay_ms_99 for schedule in schedules]),
+        own_delay_ms_max=worst([schedule.own_delay_ms_max for schedule in schedules]),
     )
 
 

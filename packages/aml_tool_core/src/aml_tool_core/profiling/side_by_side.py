@@ -9,7 +9,8 @@ import math
 from collections.abc import Sequence
 
 from aml_tool_core.profiling.histogram import Histogram
-from aml_tool_core.profiling.result import Errors, Generator, Result, Schedule, Second
+from aml_tool_core.profiling.result import Generator, Result, Schedule, Second
+from aml_tool_core.profiling.sums import errors, total, worst
 
 NO_SECOND_PERCENTILES = (
     "added up over {count} generators: percentiles of single seconds cannot be added, so the timeline has none"
@@ -24,27 +25,18 @@ def together(parts: Sequence[Result]) -> Result:
         sent=sum(part.sent for part in parts),
         completed=sum(part.completed for part in parts),
         succeeded=sum(part.succeeded for part in parts),
-        errors=_errors([part.errors for part in parts]),
-        bytes_read=_sum([part.bytes_read for part in parts]),
-        bytes_written=_sum([part.bytes_written for part in parts]),
+        errors=errors([part.errors for part in parts]),
+        bytes_read=total([part.bytes_read for part in parts]),
+        bytes_written=total([part.bytes_written for part in parts]),
         latency=_added([part.latency for part in parts]),
         service_time=_added(services) if len(services) == len(parts) else None,
-        planned=_sum([part.planned for part in parts]),
+        planned=total([part.planned for part in parts]),
         schedule=_schedule(parts),
         timeline=_timeline(parts),
         generator=_generator(parts),
         notes=tuple(dict.fromkeys(note for part in parts for note in part.notes)),
         stopped_early=next((part.stopped_early for part in parts if part.stopped_early is not None), None),
     )
-
-
-def _sum(values: Sequence[int | None]) -> int | None:
-    known = [value for value in values if value is not None]
-    return sum(known) if len(known) == len(values) else None
-
-
-def _worst(values: Sequence[float | None]) -> float | None:
-    return max((value for value in values if value is not None), default=None)
 
 
 def _added(histograms: Sequence[Histogram]) -> Histogram:
@@ -61,21 +53,6 @@ def _added(histograms: Sequence[Histogram]) -> Histogram:
     return Histogram.of((pair for one in filled for pair in one.counts), mean_us=mean_us, stdev_us=stdev_us)
 
 
-def _errors(parts: Sequence[Errors]) -> Errors:
-    status: dict[int, int] = {}
-    for part in parts:
-        for code, count in (part.status or {}).items():
-            status[code] = status.get(code, 0) + count
-    return Errors(
-        connect=sum(part.connect for part in parts),
-        read=sum(part.read for part in parts),
-        write=sum(part.write for part in parts),
-        timeout=sum(part.timeout for part in parts),
-        status=status if all(part.status is not None for part in parts) else None,
-        unknown_status=sum(part.unknown_status for part in parts),
-    )
-
-
 def _schedule(parts: Sequence[Result]) -> Schedule | None:
     schedules = [part.schedule for part in parts if part.schedule is not None]
     if len(schedules) != len(parts):
@@ -86,10 +63,10 @@ def _schedule(parts: Sequence[Result]) -> Schedule | None:
         timely_sends_percent=min(timely / sum(weights), 100.0) if sum(weights) else 100.0,
         late=sum(one.late for one in schedules),
         missed=sum(one.missed for one in schedules),
-        max_delay_ms=_worst([one.max_delay_ms for one in schedules]),
-        late_busy=_sum([one.late_busy for one in schedules]),
-        own_delay_ms_99=_worst([one.own_delay_ms_99 for one in schedules]),
-        own_delay_ms_max=_worst([one.own_delay_ms_max for one in schedules]),
+        max_delay_ms=worst([one.max_delay_ms for one in schedules]),
+        late_busy=total([one.late_busy for one in schedules]),
+        own_delay_ms_99=worst([one.own_delay_ms_99 for one in schedules]),
+        own_delay_ms_max=worst([one.own_delay_ms_max for one in schedules]),
     )
 
 
