@@ -31,10 +31,8 @@ STEPS: dict[str, dict[str, Any]] = {
     "reads the deployment": {"method": "GET", "path": DEPLOYMENT, "skip": 1, "delay_sec": 600},
 }
 BRIEF = {
-    "asks for the endpoint": "the deleter",
     "asks for the deployment": "the deployer again",
-    "waits for the deployment": "the deleter",
-}
+}  # and in test_table.py: waits for the traffic, the deleter
 # The others with AML_FAULTS=all.
 CASES = [
     pytest.param(step, then, marks=[] if BRIEF.get(step) == then else [pytest.mark.long])

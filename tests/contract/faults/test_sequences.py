@@ -1,6 +1,6 @@
 """Random faults, random runs: nothing is orphaned that the tools do not tell of, and nobody else's things are touched.
 
-AML_FAULT_SEQUENCES says how many sequences (default 4), AML_FAULT_SEED which is the first.
+AML_FAULT_SEQUENCES says how many sequences (default 3), AML_FAULT_SEED which is the first.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ if TYPE_CHECKING:
     from tests.contract.conftest import Cloud, TinyDeployment
     from tests.contract.faults.conftest import Control, Ended, Tools
 
-SEQUENCES = int(os.environ.get("AML_FAULT_SEQUENCES", "4"))
+SEQUENCES = int(os.environ.get("AML_FAULT_SEQUENCES", "3"))
 FIRST_SEED = int(os.environ.get("AML_FAULT_SEED", "1"))
 SOON = {"retry_after_sec": 0.05}
 # What may strike, and how: the times and places are drawn.

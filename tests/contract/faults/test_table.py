@@ -168,6 +168,7 @@ def test_deployer(row: Row, fresh: TinyDeployment, control: Control, tools: Tool
     assert not fresh.note.exists()
 
 
+@pytest.mark.long  # test_again.py has one that is stopped and cannot remove
 def test_deployer_whose_removal_fails_too_leaves_a_note_that_removes_it(
     fresh: TinyDeployment, control: Control, tools: Tools, deployer_flags: Any
 ) -> None:
