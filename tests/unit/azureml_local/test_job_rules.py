@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from aml_tool_core.profiling.nodes import place_of
+from aml_tool_core.profiling.node_place import place_of
 from azureml_local.exceptions import ConflictError, InvalidRequestError
 from azureml_local.models import placeholders
 from azureml_local.models.jobs import parse_command, put_job
@@ -80,8 +80,8 @@ def test_commands_that_are_refused(change: dict[str, Any], reason: str) -> None:
 def test_the_nodes_of_a_distributed_job_know_their_places(kind: str) -> None:
     spec = parse_command({**COMMAND, "resources": {"instanceCount": 3}, "distribution": {"distributionType": kind}})
     assert spec.node_count == 3
-    # As the profilers read them.
-    places = [place_of(node_variables(spec, rank, 4711)) for rank in range(3)]
+    # As the profilers read them, with what every job is told besides.
+    places = [place_of({"AZUREML_RUN_ID": "a-job", **node_variables(spec, rank, 4711)}) for rank in range(3)]
     assert [(place.rank, place.count, place.host, place.port) for place in places if place] == [
         (rank, 3, "127.0.0.1", 4711) for rank in range(3)
     ]
