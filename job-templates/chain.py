@@ -405,7 +405,7 @@ def main() -> int:
         print(f"\nchain: error: {failure}", file=sys.stderr)
         return 1
     except KeyboardInterrupt:
-        print("\nchain: error: interrupted; if an endpoint stood, the deleter's words above say whether it is gone", file=sys.stderr)
+        print("\nchain: error: interrupted; the deleter's last line says what stands", file=sys.stderr)
         return 130
     print(f"\n{summary(chain, given.profilers)}\n\ndone in {time.monotonic() - started:.0f} s")
     return 0
