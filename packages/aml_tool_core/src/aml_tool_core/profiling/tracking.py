@@ -38,7 +38,8 @@ _CLIENT_SETTINGS = {
 
 def publish(document: Mapping[str, Any]) -> None:
     """Log a report's main figures where the environment names an MLflow run. Never fails: at worst, one warning."""
-    log_metrics(figures(document))
+    if os.environ.get(URI_VARIABLE) and os.environ.get(RUN_VARIABLE):
+        log_metrics(figures(document))
 
 
 def log_metrics(metrics: Mapping[str, float]) -> None:
