@@ -122,7 +122,7 @@ $(OLIVE)/.ready: images/aml_olive_optimizer/requirements.lock tests/olive.lock $
 
 # Locks are made for the images' Python; wheels of later ones are among the hashes. The tools' locks keep to the base
 # image's versions, because they are installed over it.
-LOCKS := tests/requirements tests/olive $(sort $(basename $(wildcard images/*/*.in)))
+LOCKS := $(sort $(basename $(wildcard images/*/*.in))) tests/requirements tests/olive
 
 # Starting it once installs Azurite, unless the machine has one.
 $(PLANE)/.azurite: $(TOOLS)/.ready
