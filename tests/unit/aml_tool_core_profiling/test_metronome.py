@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from aml_tool_core import ToolError
+from aml_tool_core import InputError, ToolError
 from aml_tool_core.profiling import Artifacts, Load, LoadModel, Plan
 from aml_tool_core.profiling.metronome import OUTPUT_FILE, command, parse, progress
 from aml_tool_core.profiling.payload import Payload
@@ -26,6 +26,12 @@ def plan(bodies: tuple[bytes, ...] = (b"1", b"2"), **changes: Any) -> Plan:
     return Plan(
         target_of(settings, "t.json"), Payload(bodies, "p"), Load(LoadModel.OPEN, **load | changes), "t/1", "/ca.pem"
     )
+
+
+@pytest.mark.parametrize("body", [b"a,b\n1,2", b"1,2\r"])
+def test_a_body_that_a_line_cannot_hold_is_refused_and_not_cut(body: bytes) -> None:
+    with pytest.raises(InputError, match="a line break in a body"):
+        command("clock", plan((b"1", body)), FOLDER)
 
 
 def test_the_command_line_holds_nothing_secret() -> None:

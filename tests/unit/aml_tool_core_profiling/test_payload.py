@@ -54,6 +54,21 @@ def test_the_configurations_body_is_one() -> None:
     assert (one.bodies, one.source, one.method, one.bytes_mean) == ((b"[1]",), "profiler_config", "POST", 3.0)
 
 
+def test_the_configurations_json_is_one_line_however_it_is_written() -> None:
+    one = payload.read(None, {"payload": '{\r\n  "a\\n": [1]\n}\n'}, "c.json", JSON)
+    assert one.bodies == (b'{   "a\\n": [1] }',)
+
+
+def test_the_configurations_text_stays_as_it_is() -> None:
+    assert payload.read(None, {"payload": "a,b\n1,2\n"}, "c.json", "text/csv").bodies == (b"a,b\n1,2\n",)
+
+
+@pytest.mark.parametrize("content_type", [JSON, "text/plain"])
+def test_an_empty_body_is_refused(content_type: str) -> None:
+    with pytest.raises(InputError, match=r"c\.json: /profiler_config/payload: empty"):
+        payload.read(None, {"payload": " \n"}, "c.json", content_type)
+
+
 def test_no_payload_is_a_get() -> None:
     none = payload.read(None, {}, "c.json", JSON)
     assert (none.bodies, none.method, none.bytes_mean, none.sha256) == ((), "GET", None, None)

@@ -41,7 +41,10 @@ def metronome(schedule: SendSchedule) -> Engine:
 
 
 def command(schedule: str, plan: Plan, folder: Path) -> Command:
-    """Return metronome's arguments; the URL, whose query may hold a key, and the headers are in private files."""
+    """Return metronome's arguments; the URL, whose query may hold a key, and the headers are in private files.
+
+    Raises InputError for a body that a line cannot hold.
+    """
     load, target = plan.load, plan.target
     own = {name.lower() for name in target.headers}
     headers = dict(target.headers) if "user-agent" in own else {"User-Agent": plan.user_agent, **target.headers}
@@ -64,13 +67,25 @@ def command(schedule: str, plan: Plan, folder: Path) -> Command:
         "--progress",
     ]  # fmt: skip
     if plan.payload.bodies:
-        files[PAYLOAD_FILE] = b"".join(body + b"\n" for body in plan.payload.bodies)
+        files[PAYLOAD_FILE] = _lines(plan)
         arguments += ["--payload", str(folder / PAYLOAD_FILE)]
     if plan.start_at_ns is not None:
         arguments += ["--start-at", str(plan.start_at_ns)]
     if plan.ca_file is not None:
         arguments += ["--ca", str(Path(plan.ca_file).absolute())]
     return Command(tuple(arguments), files)
+
+
+def _lines(plan: Plan) -> bytes:
+    """Return the payload as metronome reads it: a line is a body, and a carriage return at its end no part of it."""
+    if any(b"\n" in body or body.endswith(b"\r") for body in plan.payload.bodies):
+        in_config = plan.payload.source == "profiler_config"
+        place = f"{plan.config_source}: /profiler_config/payload" if in_config else f"{plan.payload.source}"
+        raise InputError(
+            f"{place}: holds a line break in a body that is not JSON, which engine metronome cannot send; remove it, "
+            "or use another engine"
+        )
+    return b"".join(body + b"\n" for body in plan.payload.bodies)
 
 
 def parse(plan: Plan, artifacts: Artifacts) -> Result:

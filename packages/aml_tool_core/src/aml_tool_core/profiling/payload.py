@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import re
 from bisect import bisect_left
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -56,9 +57,7 @@ def read(path: Path | None, config: Mapping[str, Any], config_source: str, conte
             )
         return Payload(_lines(path, is_json), path.name)
     if "payload" in config:
-        body = str(config["payload"])
-        if is_json:
-            _check_json(body, f"{config_source}: /profiler_config/payload")
+        body = _one_body(str(config["payload"]), f"{config_source}: /profiler_config/payload", is_json)
         return Payload((body.encode("utf-8"),), "profiler_config")
     return Payload((), None)
 
@@ -99,6 +98,16 @@ def holds_json(content_type: str) -> bool:
     """Tell whether a content type promises JSON (RFC 6839: also by its +json suffix)."""
     media_type = content_type.split(";")[0].strip().lower()
     return media_type == JSON_TYPE or media_type.endswith("+json")
+
+
+def _one_body(body: str, place: str, is_json: bool) -> str:
+    if not body.strip():
+        raise InputError(f"{place}: empty; write a request body, or leave the key out for a GET")
+    if not is_json:
+        return body
+    _check_json(body, place)
+    # In valid JSON a line break is mere space between tokens; without any, the body can be a line like all others.
+    return re.sub(r"[\r\n]+", " ", body).strip()
 
 
 def _lines(path: Path, is_json: bool) -> tuple[bytes, ...]:
