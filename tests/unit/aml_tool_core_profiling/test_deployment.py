@@ -145,3 +145,23 @@ def test_why_there_is_no_usage_is_said(monkeypatch: pytest.MonkeyPatch) -> None:
     )
     (reason,) = deployment.usage(nowhere, AT, AT).reasons
     assert "subscription_id not given" in reason
+
+
+def hash_of(uri: str = "https://e/score", model: str | None = None, **headers: str) -> str:
+    named = {name.replace("_", "-"): value for name, value in headers.items()}
+    settings = {"scoring_uri": uri, "scoring_headers": named}
+    return deployment.target_sha256(Deployment(target_of(settings, "t.json"), settings, model_sha256=model))
+
+
+def test_another_deployment_behind_the_same_address_is_another_target() -> None:
+    assert hash_of(azureml_model_deployment="blue") != hash_of(azureml_model_deployment="green")
+    assert hash_of(Content_Type="text/csv") != hash_of(Content_Type="text/plain")
+    assert hash_of(Host="a") != hash_of(host="b")
+    assert hash_of(model="a" * 64) != hash_of(model="b" * 64)
+    assert hash_of("https://e/score?model=a") != hash_of("https://e/score?model=b")
+
+
+def test_another_key_for_the_same_target_is_not() -> None:
+    assert hash_of(Authorization="Bearer old") == hash_of(Authorization="Bearer new")
+    assert hash_of("https://e/score?v=1&code=old&api-key=old") == hash_of("https://e/score?v=1&code=new&api-key=new")
+    assert hash_of(Host="a") == hash_of(host="a")

@@ -5,11 +5,15 @@ The SDKs are imported where they are used: a bare scoring_uri needs none of them
 
 from __future__ import annotations
 
+import hashlib
+import json
 import logging
+import re
 from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import datetime
 from typing import TYPE_CHECKING, Any
+from urllib.parse import parse_qsl
 
 from aml_tool_core import logs
 from aml_tool_core.errors import InputError, ToolError
@@ -25,6 +29,9 @@ log = logging.getLogger(__name__)
 
 _WORKSPACE_KEYS = ("subscription_id", "resource_group", "workspace_name")
 _MACHINE_KEYS = ("sku", "instance_count", "worker_count", "max_concurrent_requests_per_instance")
+# Headers that choose who answers, or what: with another value it is another target.
+_TELLING_HEADERS = {"azureml-model-deployment", "content-type", "host"}
+_KEY_LIKE = re.compile(r"^code$|auth|key|passw|secret|sig|token", re.IGNORECASE)  # parameters of a query
 
 
 @dataclass(frozen=True)
@@ -70,6 +77,16 @@ def resolve(settings: Mapping[str, Any], source: str, *, concurrency_given: bool
     return Deployment(
         target_of({**_as_settings(found), **settings}, source), settings, found.deployment_id, found.model_sha256
     )
+
+
+def target_sha256(deployment: Deployment) -> str:
+    """Hash what makes a target another one; its keys may change while it is measured."""
+    target = deployment.target
+    facts = {key: value for key, value in vars(target).items() if key not in ("uri", "headers")}
+    headers = {name.lower(): value for name, value in target.headers.items() if name.lower() in _TELLING_HEADERS}
+    query = [pair for pair in parse_qsl(target.parts.query, keep_blank_values=True) if not _KEY_LIKE.search(pair[0])]
+    told = [target.shown_uri, facts, headers, query, deployment.model_sha256]
+    return hashlib.sha256(json.dumps(told, sort_keys=True).encode()).hexdigest()
 
 
 def vcpus(deployment: Deployment) -> tuple[int | None, str | None]:

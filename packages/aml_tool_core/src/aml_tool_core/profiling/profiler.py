@@ -27,7 +27,6 @@ from aml_tool_core.profiling.node_place import Place
 from aml_tool_core.profiling.node_reports import NodeReports
 from aml_tool_core.profiling.payload import Payload
 from aml_tool_core.profiling.survey import survey_of
-from aml_tool_core.profiling.target import Target
 from aml_tool_core.report_page import render_report
 from aml_tool_core.tool import Flag, Job, Kind, Tool
 
@@ -224,7 +223,7 @@ def _checkpoint(
     made_from = {
         "the configuration": session.config_sha256,
         "the payload": _payloads_sha256(list(session.payloads.values())),
-        "the target": _target_sha256(session.plan.target),
+        "the target": deployments.target_sha256(session.deployment),
         "the profiler": f"{profiler.name} {profiler.version}",
         "the load generator": f"{session.engine.engine.name} {session.engine.version}",
         "the number of nodes": str(1 if node is None else node.count),
@@ -257,9 +256,3 @@ def _sha256(config: Mapping[str, Any]) -> str:
 def _payloads_sha256(parts: Sequence[Payload]) -> str:
     named = [[part.name, part.sha256] for part in parts]
     return hashlib.sha256(json.dumps(named).encode()).hexdigest()
-
-
-def _target_sha256(target: Target) -> str:
-    """Hash what makes a target another one; its keys may change while it is measured."""
-    facts = {key: value for key, value in vars(target).items() if key not in ("uri", "headers")}
-    return hashlib.sha256(json.dumps([target.shown_uri, facts], sort_keys=True).encode()).hexdigest()
