@@ -117,6 +117,23 @@ def test_ties_are_broken_by_the_next_priority() -> None:
     assert names(ranked(result)) == ["fast", "slow", "worse"]
 
 
+def test_a_metric_that_is_no_number_meets_no_goal_and_ranks_last() -> None:
+    nan, inf = float("nan"), float("inf")
+    points = {"good": (0.97, 5.0), "broken": (nan, 2.0), "endless": (0.99, inf), "bad": (0.96, 4.0)}
+    result = found(points, {"accuracy": Goal("threshold", 0.965)})
+    assert names([one for one in result if one.meets_goals]) == ["good"] == names(chosen(result, 9))
+    assert names([one for one in result if one.on_frontier]) == ["good"]
+    assert {one.node.model_id: [str(miss) for miss in one.misses] for one in result if one.misses} == {
+        "broken": ["accuracy nan, needed ≥ 0.965"],
+        "endless": ["latency inf, needed a number"],
+        "bad": ["accuracy 0.96, needed ≥ 0.965"],
+    }
+    assert names(ranked(result)) == ["endless", "good", "bad", "broken"]
+    nearest = nearest_miss(result)
+    assert nearest is not None and nearest.node.model_id == "bad"
+    assert Goal("max-degradation", 0.01).threshold(nan, True) is None, "as if the input model was not measured"
+
+
 @given(st.lists(st.tuples(st.integers(0, 5), st.integers(0, 5)), min_size=1, max_size=12), st.integers(1, 6))
 def test_ranking_properties(points: list[tuple[int, int]], count: int) -> None:
     result = found({f"m{index}": (float(a), float(b)) for index, (a, b) in enumerate(points)})
@@ -140,6 +157,7 @@ def test_latencies_are_in_milliseconds() -> None:
     metrics = [{"name": "speed", "type": "Latency", "sub_types": sub_types}, {"name": "own", "type": "custom"}]
     document = {"evaluators": {"used": {"metrics": metrics}}, "engine": {"evaluator": "used"}}
     assert footprints.units(document) == {"speed-avg": "ms", "speed-p90": "ms"}
+    assert footprints.metric_types(document) == {"speed-avg": "latency", "speed-p90": "latency"}
 
 
 def test_goals_come_from_the_evaluators_in_use() -> None:

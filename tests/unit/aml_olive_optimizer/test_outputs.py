@@ -5,13 +5,14 @@ from __future__ import annotations
 import dataclasses
 import hashlib
 import json
+import sys
 import zipfile
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 import pytest
-from aml_olive_optimizer import charts, footprints, package, publish, search_page, summary
+from aml_olive_optimizer import charts, footprints, package, publish, search, search_page, summary
 from aml_olive_optimizer.footprints import Candidate, Footprint, Goal
 from aml_olive_optimizer.search import Found
 from aml_tool_core import ToolError, optimized_parameters
@@ -152,6 +153,61 @@ def test_named_outputs(tmp_path: Path, found: Found) -> None:
     assert optimized_parameters.read(tmp_path / "p")["session_options"]["intra_op_num_threads"] == 1
 
 
+def with_more(found: Footprint, types: dict[str, str], metrics: dict[str, Any], options: dict[str, Any]) -> Footprint:
+    """Return the footprint with more metrics of each measured model, and more session options of the tuned ones."""
+    document = json.loads(json.dumps({name: node.document for name, node in found.nodes.items()}))
+    for node in document.values():
+        if node["metrics"]:
+            node["metrics"]["value"] |= metrics
+        settings = ((node["model_config"] or {}).get("config") or {}).get("inference_settings")
+        if settings:
+            settings["session_options"] |= options
+    return footprints.parse(found.accelerator, document, types)
+
+
+def test_what_is_no_number_is_in_no_output(tmp_path: Path, found: Found) -> None:
+    nan = {"drift": {"value": float("nan"), "priority": -1, "higher_is_better": False}}
+    alone = {"cpu-cpu": with_more(found.footprints["cpu-cpu"], {}, nan, {})}
+    judged = {"cpu-cpu": footprints.candidates(alone["cpu-cpu"], {})}
+    packaged = publish.artifacts(tmp_path / "o", alone, judged, footprints.chosen(judged["cpu-cpu"], 1), MS, None)
+    publish.parameters(tmp_path / "p", packaged, alone)
+
+    def refused(constant: str) -> None:
+        raise AssertionError(f"{constant} is no JSON")
+
+    for path in [*(tmp_path / "o").rglob("*.json"), *(tmp_path / "p").iterdir()]:
+        json.loads(path.read_text(encoding="utf-8"), parse_constant=refused)
+    assert set(load(tmp_path / "p" / "optimized_parameters.json")["metrics"]) == {"accuracy", "latency"}
+    assert set(load(packaged[0].folder / "metrics.json")["candidate_model_metrics"]) == {"accuracy", "latency"}
+    assert load(tmp_path / "o" / "cpu-cpu_footprints.json")["tuned0"]["metrics"]["value"]["drift"]["value"] is None
+
+
+def test_the_outputs_tell_the_metrics_types(tmp_path: Path, found: Found) -> None:
+    alone = {"cpu-cpu": with_more(found.footprints["cpu-cpu"], {"latency": "latency"}, {}, {})}
+    judged = {"cpu-cpu": footprints.candidates(alone["cpu-cpu"], {})}
+    packaged = publish.artifacts(tmp_path / "o", alone, judged, footprints.chosen(judged["cpu-cpu"], 1), MS, None)
+    publish.parameters(tmp_path / "p", packaged, alone)
+    document = load(tmp_path / "p" / "optimized_parameters.json")
+    validate(document, "optimized_parameters", "p")
+    for metrics in (document["metrics"], load(packaged[0].folder / "metrics.json")["candidate_model_metrics"]):
+        assert metrics["latency"]["type"] == "latency" and "type" not in metrics["accuracy"]
+
+
+def test_session_options_that_no_deployment_takes_stay_in_the_package(
+    tmp_path: Path, found: Found, caplog: pytest.LogCaptureFixture
+) -> None:
+    own = {"enable_mem_pattern": False, "log_severity_level": 2}
+    alone = {"cpu-cpu": with_more(found.footprints["cpu-cpu"], {}, {}, own)}
+    judged = {"cpu-cpu": footprints.candidates(alone["cpu-cpu"], {})}
+    packaged = publish.artifacts(tmp_path / "o", alone, judged, footprints.chosen(judged["cpu-cpu"], 1), MS, None)
+    publish.parameters(tmp_path / "p", packaged, alone)
+    assert load(packaged[0].folder / "inference_config.json")["session_options"]["enable_mem_pattern"] is False
+    for file in ("optimized_parameters.json", "cpu-cpu_BestCandidateModel_1_inference_config.json"):
+        options = optimized_parameters.read(tmp_path / "p" / file)["session_options"]
+        assert "enable_mem_pattern" not in options and options["log_severity_level"] == 2
+    assert "cannot be given the session options enable_mem_pattern" in caplog.text
+
+
 def test_what_an_earlier_run_left_is_gone(tmp_path: Path, found: Found) -> None:
     packaged = publish.artifacts(tmp_path / "o", found.footprints, judge(found), best_first(found, 2), MS, None)
     publish.models(tmp_path / "m", packaged)
@@ -276,6 +332,30 @@ def test_the_table(tmp_path: Path, found: Found) -> None:
     assert first.startswith("1     cpu-openvino_BestCandidateModel_1")
     assert first.endswith("0.98 (input 0.98)  3 (input 10, goal ≤ 8)")
     assert second.startswith("2")
+
+
+def test_a_footprint_that_is_cut_short_is_a_failure_of_its_accelerator(
+    tmp_path: Path, found: Found, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The search's process, here a stand-in, dies while it writes; what another accelerator's search found counts."""
+    whole = json.dumps({name: node.document for name, node in found.footprints["cpu-openvino"].nodes.items()})
+    (tmp_path / "whole.json").write_text(whole, encoding="utf-8")
+    worker = tmp_path / "worker"
+    worker.write_text(
+        '#!/bin/sh\nmkdir "$3/footprints" && cd "$3/footprints" && printf \'{"a": {"par\' >cpu-cpu.json\n'
+        f"cp '{tmp_path}/whole.json' cpu-openvino.json\n"
+        'echo \'{"kind": "accelerators", "names": ["cpu-openvino", "cpu-cpu"]}\'\nkill -KILL $$\n',
+        encoding="utf-8",
+    )
+    worker.chmod(0o755)
+    monkeypatch.setattr(sys, "executable", str(worker))
+    work = tmp_path / "work"
+    work.mkdir()
+    result = search.run({"passes": {}}, "config.json", work, None, tmp_path / "cache")
+    assert set(result.footprints) == {"cpu-openvino"}
+    (said,) = result.failures["cpu-cpu"]
+    assert said.startswith("what its search found cannot be read: ")
+    assert result.failures[""] == ("the search's process was ended by SIGKILL",)
 
 
 def test_what_olive_pruned_is_one_line(found: Found) -> None:

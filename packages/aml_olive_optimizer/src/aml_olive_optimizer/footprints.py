@@ -6,6 +6,7 @@ ignores `output_model_num`; so goals, the Pareto frontier and the ranking are wo
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
@@ -18,10 +19,18 @@ class Measurement:
     value: float
     priority: int
     higher_is_better: bool
+    type: str = ""  # "accuracy", "latency", "throughput", "size_on_disk" or "custom"; "" where not known
+
+    @property
+    def is_number(self) -> bool:
+        """Whether a value came of it: a broken model's accuracy is NaN, which compares with nothing."""
+        return math.isfinite(self.value)
 
     @property
     def merit(self) -> float:
-        """The value with its sign such that greater is better."""
+        """The value with its sign such that greater is better; what is no number is the worst."""
+        if not self.is_number:
+            return -math.inf
         return self.value if self.higher_is_better else -self.value
 
 
@@ -37,7 +46,7 @@ class Goal:
         """Return the value to reach; None where it depends on an input model that was not measured."""
         if self.kind == "threshold":
             return self.value
-        if baseline is None:
+        if baseline is None or not math.isfinite(baseline):
             return None
         sign = 1.0 if higher_is_better else -1.0
         return {
@@ -93,18 +102,22 @@ class Miss:
 
     metric: str
     value: float
-    needed: float
+    needed: float | None  # None: any number would do
     higher_is_better: bool
     unit: str = ""  # "ms" for a latency
 
     def __str__(self) -> str:
         unit = f" {self.unit}" if self.unit else ""
+        if self.needed is None:
+            return f"{self.metric} {self.value:.6g}, needed a number"
         sign = "≥" if self.higher_is_better else "≤"
         return f"{self.metric} {self.value:.6g}{unit}, needed {sign} {self.needed:.6g}{unit}"
 
     @property
     def distance(self) -> float:
         """How far off, relative to what is needed."""
+        if self.needed is None or not math.isfinite(self.value):
+            return math.inf
         return abs(self.value - self.needed) / max(abs(self.needed), 1e-12)
 
 
@@ -123,12 +136,13 @@ class Candidate:
         return not self.misses
 
 
-def parse(accelerator: str, document: Mapping[str, Any]) -> Footprint:
-    """Return a footprint from the JSON that Olive writes: `{model_id: {...}}`."""
-    return Footprint(accelerator, {model_id: _node(model_id, found) for model_id, found in document.items()})
+def parse(accelerator: str, document: Mapping[str, Any], types: Mapping[str, str] | None = None) -> Footprint:
+    """Return a footprint from the JSON that Olive writes: `{model_id: {...}}`; `types` are those of the metrics."""
+    nodes = {model_id: _node(model_id, found, types or {}) for model_id, found in document.items()}
+    return Footprint(accelerator, nodes)
 
 
-def _node(model_id: str, found: Mapping[str, Any]) -> Node:
+def _node(model_id: str, found: Mapping[str, Any], types: Mapping[str, str]) -> Node:
     config = found.get("model_config") or None
     started, ended = found.get("start_time"), found.get("end_time")
     timed = found.get("parent_model_id") is not None and started is not None and ended is not None
@@ -140,7 +154,9 @@ def _node(model_id: str, found: Mapping[str, Any]) -> Node:
         pass_config=found.get("pass_run_config"),
         model_config=config if config and "type" in config else None,
         metrics={
-            name: Measurement(float(metric["value"]), int(metric["priority"]), bool(metric["higher_is_better"]))
+            name: Measurement(
+                float(metric["value"]), int(metric["priority"]), bool(metric["higher_is_better"]), types.get(name, "")
+            )
             for name, metric in values.items()
         },
         duration_sec=max(float(ended) - float(started), 0.0) if timed else None,  # type: ignore[arg-type]
@@ -164,11 +180,16 @@ def goals(configuration: Mapping[str, Any]) -> dict[str, Goal]:
 
 def units(configuration: Mapping[str, Any]) -> dict[str, str]:
     """Return the units of the metrics that have one, by `<metric>-<sub type>`: Olive gives latencies in ms."""
+    return {name: "ms" for name, kind in metric_types(configuration).items() if kind == "latency"}
+
+
+def metric_types(configuration: Mapping[str, Any]) -> dict[str, str]:
+    """Return the type of each metric that has one, in lower case, by `<metric>-<sub type>`."""
     return {
-        f"{metric['name']}-{sub_type['name']}": "ms"
+        f"{metric['name']}-{sub_type['name']}": str(metric["type"]).lower()
         for evaluator in used_evaluators(configuration)
         for metric in evaluator.get("metrics", [])
-        if str(metric.get("type", "")).lower() == "latency"
+        if metric.get("type")
         for sub_type in metric.get("sub_types", [])
     }
 
@@ -214,15 +235,17 @@ def other_forms(footprint: Footprint) -> list[str]:
 
 
 def _misses(node: Node, baseline: Mapping[str, Measurement], wanted: Mapping[str, Goal]) -> tuple[Miss, ...]:
+    """Return the goals that a model does not reach, and the metrics to rank by that are no number."""
     found = []
-    for name, goal in wanted.items():
-        measured = node.metrics.get(name)
-        if measured is None:
-            continue
-        base = baseline.get(name)
-        needed = goal.threshold(base.value if base else None, measured.higher_is_better)
-        if needed is not None and (measured.value < needed if measured.higher_is_better else measured.value > needed):
-            found.append(Miss(name, measured.value, needed, measured.higher_is_better, goal.unit))
+    for name, measured in node.metrics.items():
+        goal, base = wanted.get(name), baseline.get(name)
+        needed = goal.threshold(base.value if base else None, measured.higher_is_better) if goal else None
+        unit = goal.unit if goal else ""
+        if not measured.is_number:
+            if measured.priority > 0:
+                found.append(Miss(name, measured.value, needed, measured.higher_is_better, unit))
+        elif needed is not None and (measured.value < needed if measured.higher_is_better else measured.value > needed):
+            found.append(Miss(name, measured.value, needed, measured.higher_is_better, unit))
     return tuple(found)
 
 

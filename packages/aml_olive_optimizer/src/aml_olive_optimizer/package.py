@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 import shutil
 import zipfile
 from collections.abc import Mapping, Sequence
@@ -141,11 +142,27 @@ def _history(footprint: Footprint, candidate: Candidate) -> dict[str, Any]:
 
 
 def _metrics(metrics: Mapping[str, Measurement]) -> dict[str, Any]:
-    return {
-        name: {"value": found.value, "priority": found.priority, "higher_is_better": found.higher_is_better}
-        for name, found in metrics.items()
-    }
+    return {name: metric(found) for name, found in metrics.items() if found.is_number}
+
+
+def metric(found: Measurement) -> dict[str, Any]:
+    """Return a measurement as the outputs have it."""
+    told = {"value": found.value, "priority": found.priority, "higher_is_better": found.higher_is_better}
+    return {**told, "type": found.type} if found.type else told
+
+
+def as_json(document: Any) -> str:
+    """Return a document as text that every reader of JSON takes: null stands for NaN and the infinities."""
+    return json.dumps(_finite(document), indent=4, allow_nan=False) + "\n"
+
+
+def _finite(tree: Any) -> Any:
+    if isinstance(tree, Mapping):
+        return {key: _finite(below) for key, below in tree.items()}
+    if isinstance(tree, list | tuple):
+        return [_finite(below) for below in tree]
+    return None if isinstance(tree, float) and not math.isfinite(tree) else tree
 
 
 def _write(path: Path, document: Any) -> None:
-    path.write_text(json.dumps(document, indent=4) + "\n", encoding="utf-8")
+    path.write_text(as_json(document), encoding="utf-8")

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
-import json
+import logging
 import os
 import shutil
 import tempfile
@@ -12,7 +12,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-from aml_tool_core import ToolError, digests, outputs
+from aml_tool_core import ToolError, digests, documents, outputs
 from aml_tool_core.optimized_parameters import FILE_NAME, SCHEMA
 
 from aml_olive_optimizer import charts, onnx_files, package
@@ -20,6 +20,8 @@ from aml_olive_optimizer.footprints import Candidate, Footprint
 from aml_olive_optimizer.package import Packaged
 
 PACKAGE = "OutputModels"
+
+log = logging.getLogger("aml_olive_optimizer")
 
 
 def artifacts(
@@ -76,7 +78,7 @@ def parameters(folder: Path, packaged: Sequence[Packaged], footprints: Mapping[s
         outputs.make_folder(folder)
         _remove(folder, "*_BestCandidateModel_*_inference_config.json")
         for entry in packaged:
-            _write(folder / f"{entry.name}_inference_config.json", package.inference_config(entry.candidate))
+            _write(folder / f"{entry.name}_inference_config.json", _for_deployment(entry))
         outputs.write_json(
             folder / FILE_NAME, optimized_parameters(best, footprints[best.candidate.accelerator]), SCHEMA
         )
@@ -85,7 +87,7 @@ def parameters(folder: Path, packaged: Sequence[Packaged], footprints: Mapping[s
 def optimized_parameters(best: Packaged, footprint: Footprint) -> dict[str, Any]:
     """Return the document that chains the tools together."""
     baseline = footprint.input_metrics
-    config = package.inference_config(best.candidate)
+    config = _for_deployment(best)
     return {
         "version": "1.0",
         "accelerator": best.candidate.accelerator,
@@ -97,14 +99,31 @@ def optimized_parameters(best: Packaged, footprint: Footprint) -> dict[str, Any]
         "io_bind": config["io_bind"],
         "metrics": {
             name: {
-                "value": found.value,
-                "input_model_value": baseline[name].value if name in baseline else None,
-                "priority": found.priority,
-                "higher_is_better": found.higher_is_better,
+                **package.metric(found),
+                "input_model_value": baseline[name].value if name in baseline and baseline[name].is_number else None,
             }
             for name, found in best.candidate.node.metrics.items()
+            if found.is_number
         },
     }
+
+
+def _for_deployment(entry: Packaged) -> dict[str, Any]:
+    """Return a candidate's inference configuration without the session options that our schema has no place for.
+
+    The user's own configuration may set any; they stay in the package, beside the model.
+    """
+    config = package.inference_config(entry.candidate)
+    known = documents.schemas()[SCHEMA]["properties"]["session_options"]["properties"]
+    unknown = sorted(set(config["session_options"]) - set(known))
+    if unknown:
+        log.warning(
+            "%s: a deployment cannot be given the session options %s; they are left out of its parameters",
+            entry.name,
+            ", ".join(unknown),
+        )
+    kept = {name: value for name, value in config["session_options"].items() if name in known}
+    return {**config, "session_options": kept}
 
 
 def _documents(
@@ -112,7 +131,7 @@ def _documents(
 ) -> dict[str, Mapping[str, Any]]:
     """Return Olive's footprints with the goals and the frontier as they were worked out here."""
     judged = {candidate.node.model_id: candidate for candidate in found}
-    documents: dict[str, Mapping[str, Any]] = {}
+    written: dict[str, Mapping[str, Any]] = {}
     for model_id, node in footprint.nodes.items():
         if only is not None and model_id not in only:
             continue
@@ -127,12 +146,12 @@ def _documents(
             }
             document["metrics"] = metrics
             document["is_pareto_frontier"] = judged[model_id].on_frontier
-        documents[model_id] = document
-    return documents
+        written[model_id] = document
+    return written
 
 
 def _write(path: Path, document: Any) -> None:
-    outputs.write_text(path, json.dumps(document, indent=4) + "\n")
+    outputs.write_text(path, package.as_json(document))
 
 
 @contextmanager

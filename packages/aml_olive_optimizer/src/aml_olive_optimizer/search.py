@@ -129,9 +129,10 @@ def run(configuration: Mapping[str, Any], source: str, folder: Path, code: Path 
         raise InputError(f"{source}: {progress.refused}")
     if not progress.done:
         progress.failures.setdefault(progress.current, []).append(_how_it_ended(code_of_exit, folder / "olive.log"))
+    read = _read(folder / "footprints", footprints.metric_types(configuration), progress.failures)
     return Found(
         progress.accelerators,
-        _read(folder / "footprints"),
+        read,
         {name: tuple(texts) for name, texts in progress.failures.items()},
         time.monotonic() - started,
         progress.tried,
@@ -139,11 +140,17 @@ def run(configuration: Mapping[str, Any], source: str, folder: Path, code: Path 
     )
 
 
-def _read(folder: Path) -> dict[str, Footprint]:
-    return {
-        file.stem: footprints.parse(file.stem, json.loads(file.read_text(encoding="utf-8")))
-        for file in sorted(folder.glob("*.json"))
-    }
+def _read(folder: Path, types: Mapping[str, str], failures: dict[str, list[str]]) -> dict[str, Footprint]:
+    """Return the footprints that can be read; of the others, it is among the failures."""
+    found = {}
+    for file in sorted(folder.glob("*.json")):
+        try:
+            found[file.stem] = footprints.parse(file.stem, json.loads(file.read_text(encoding="utf-8")), types)
+        except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
+            reason = f"what its search found cannot be read: {error}"
+            log.warning("%s: %s", file.stem, reason)
+            failures.setdefault(file.stem, []).append(reason)
+    return found
 
 
 def _how_it_ended(code: int, noise: Path) -> str:

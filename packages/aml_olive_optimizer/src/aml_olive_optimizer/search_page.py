@@ -270,6 +270,8 @@ def _over(members: Sequence[Candidate], higher: Any, lower: Any) -> dict[str, fl
     values: dict[str, list[Measurement]] = {}
     for member in members:
         for name, measured in member.node.metrics.items():
+            if not measured.is_number:
+                continue
             values.setdefault(name, []).append(measured)
     return {
         name: float((higher if some[0].higher_is_better else lower)(one.value for one in some))

@@ -201,7 +201,10 @@ def _watch_engine(footprints: Path, channel: Channel, log: _LogEvents) -> None:
         try:
             return original(self, model, folder, evaluate, spec)
         finally:  # also what an interrupted or failed search has found so far
-            self.footprints[spec].to_file(footprints / f"{spec}.json")
+            # Whole or not at all: the process may be ended while it writes.
+            written = footprints / f".{spec}.part"
+            self.footprints[spec].to_file(written)
+            written.replace(footprints / f"{spec}.json")
 
     def run_passes(original: Callable[..., Any], self: Any, *arguments: Any) -> Any:
         nonlocal number
