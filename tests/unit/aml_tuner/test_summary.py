@@ -193,6 +193,17 @@ def test_the_model_is_what_the_optimizer_says_of_it(tmp_path: Path) -> None:
     assert model_of(None, tmp_path, {"candidate": 3}) == model_of(None, None, {"worker_count": 1}) == Model()
 
 
+def test_users_name_accuracy_as_they_like(tmp_path: Path) -> None:
+    value = {"value": 0.9, "input_model_value": None, "priority": 1, "higher_is_better": True}
+    metrics = {
+        "agreement-mean_cosine": value, "retrieval-mrr": {**value, "type": "custom"}, "latency-avg": value,
+        "Throughput-avg": value, "speed-p99": {**value, "type": "latency"}, "latency-own": {**value, "type": "custom"},
+    }  # fmt: skip
+    path = tmp_path / "optimized_parameters.json"
+    path.write_text(json.dumps(PARAMETERS | {"metrics": metrics}))
+    assert model_of(path, None, {}).accuracy == {"agreement-mean_cosine": 0.9, "retrieval-mrr": 0.9}
+
+
 def test_a_candidates_variables_are_its_own(tmp_path: Path) -> None:
     (tmp_path / "cpu-cpu_BestCandidateModel_2_inference_config.json").write_text(json.dumps(PARAMETERS))
     model = model_of(tmp_path, None, {"candidate": 2})

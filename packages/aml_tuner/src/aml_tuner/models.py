@@ -11,6 +11,8 @@ from aml_tool_core import documents, optimized_parameters, scoring_variables
 from aml_tool_core.deployment_variant import CANDIDATE, CANDIDATE_PARAMETERS, candidate_files
 from aml_tool_core.errors import InputError
 
+_NOT_ACCURACY = ("latency", "throughput", "size_on_disk")
+
 
 @dataclass(frozen=True)
 class Model:
@@ -31,12 +33,21 @@ def model_of(parameters: Path | None, candidates: Path | None, variant: Mapping[
     file = parameters if wanted is None else _parameters_of(parameters, wanted)
     found = {} if file is None else optimized_parameters.read(file)
     metrics = found.get("metrics", {}) if wanted is None else _metrics_of(candidates, wanted)
-    told = {name: one for name, one in metrics.items() if name.startswith("accuracy") and "value" in one}
+    told = {name: one for name, one in metrics.items() if one.get("value") is not None and _says_how_good(name, one)}
     return Model(
         {name: float(one["value"]) for name, one in told.items()},
         frozenset(name for name, one in told.items() if not one.get("higher_is_better", True)),
         scoring_variables.variables(found) if found else {},
     )
+
+
+def _says_how_good(name: str, metric: Mapping[str, Any]) -> bool:
+    """Tell whether a metric is of the model's answers: users name those as they like, `agreement` or `retrieval`.
+
+    Speed is measured by the profiler, on what is deployed. A custom metric has no telling type, and an earlier
+    optimizer's file has none at all; there, the name must do.
+    """
+    return metric.get("type") not in _NOT_ACCURACY and not name.lower().startswith(_NOT_ACCURACY)
 
 
 def _parameters_of(folder: Path | None, wanted: int | str) -> Path | None:
