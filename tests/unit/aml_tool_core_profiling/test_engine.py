@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import subprocess
 import sys
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -63,6 +64,22 @@ def test_one_that_does_not_end_is_ended(monkeypatch: pytest.MonkeyPatch, tmp_pat
         engines.run(shell(f"echo $$ > {tmp_path}/pid; exec sleep 60"), PLAN)
     pid = (tmp_path / "pid").read_text().strip()
     assert not Path(f"/proc/{pid}").exists()
+
+
+def test_one_of_another_machine_is_told_and_is_no_defect(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    binary = tmp_path / "sh"
+    binary.write_bytes(b"\x7fELF for another machine")
+    binary.chmod(0o755)
+    monkeypatch.setenv("PATH", str(tmp_path))
+    with pytest.raises(ToolError, match=r"sh: cannot be started: .*; install the one for this machine"):
+        shell("")
+
+
+def test_one_that_does_not_say_its_version_is_told(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(engines, "_VERSION_SEC", 0.1)
+    mute = replace(shell("").engine, version_arguments=("-c", "exec sleep 60"))
+    with pytest.raises(ToolError, match="sh: does not say its version within 0 s; install it"):
+        engines.installed(mute)
 
 
 def test_a_chatty_one_does_not_block() -> None:

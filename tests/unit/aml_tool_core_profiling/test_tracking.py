@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import tempfile
+from pathlib import Path
 from typing import Any
 
-from aml_tool_core.profiling.tracking import figures
+import pytest
+from aml_tool_core.profiling.tracking import RUN_VARIABLE, URI_VARIABLE, figures, log_metrics
 
 
 def test_the_cpu_of_minutes_that_are_only_touched_is_not_logged(measured: Any) -> None:
@@ -13,3 +16,13 @@ def test_the_cpu_of_minutes_that_are_only_touched_is_not_logged(measured: Any) -
     maximum = document["resource_usage"]["CpuUtilizationPercentage"]["maximum"]
     assert figures(document)["cpu_percent_max"] == maximum
     assert "cpu_percent_max" not in figures({**document, "resource_usage_whole_minutes": False})
+
+
+def test_without_room_for_a_temporary_file_the_figures_are_missed_and_nothing_else(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    monkeypatch.setenv(URI_VARIABLE, "http://127.0.0.1:1")
+    monkeypatch.setenv(RUN_VARIABLE, "a-run")
+    monkeypatch.setattr(tempfile, "tempdir", str(tmp_path / "not-there"))
+    log_metrics({"requests_sent": 1.0})
+    assert "the figures are not on the Metrics tab, but in the report: the temporary folder" in caplog.text

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ctypes
+import errno
 import os
 import shutil
 import signal
@@ -44,21 +45,25 @@ def running(
     """Start a command in a process group of its own and yield it; on the way out, however that happens, it is gone.
 
     It is asked to stop (SIGTERM), given five seconds, then killed with its group; the kernel kills it should the tool
-    itself be killed.
+    itself be killed. Raises ToolError where it cannot be started.
     """
     process = None
     try:
         with _signals_held() as mask:
-            process = subprocess.Popen(
-                command,
-                stdin=subprocess.DEVNULL,
-                stdout=stdout,
-                stderr=stderr,
-                env=None if env is None else dict(env),
-                cwd=cwd,
-                start_new_session=True,
-                preexec_fn=partial(_prepare, mask),
-            )
+            try:
+                process = subprocess.Popen(
+                    command,
+                    stdin=subprocess.DEVNULL,
+                    stdout=stdout,
+                    stderr=stderr,
+                    env=None if env is None else dict(env),
+                    cwd=cwd,
+                    start_new_session=True,
+                    preexec_fn=partial(_prepare, mask),
+                )
+            except OSError as error:
+                remedy = "; install the one for this machine" if error.errno == errno.ENOEXEC else ""
+                raise ToolError(f"{command[0]}: cannot be started: {error.strerror}{remedy}") from error
         yield process
     finally:
         if process is not None:

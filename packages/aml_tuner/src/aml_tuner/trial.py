@@ -7,7 +7,6 @@ import logging
 import os
 import subprocess
 import sys
-import tempfile
 import threading
 import time
 from collections.abc import Mapping, Sequence
@@ -20,6 +19,7 @@ from aml_tool_core import documents, outputs, processes
 from aml_tool_core.deployment_variant import ENDPOINT_NAME
 from aml_tool_core.errors import InputError, ToolError
 from aml_tool_core.profiling.tracking import RUN_VARIABLE
+from aml_tool_core.scratch import scratch_folder
 
 from aml_tuner import objective
 from aml_tuner.configuration import DELETER, DEPLOYER, Plan
@@ -179,8 +179,7 @@ def check_profiler(plan: Plan, trials: Path) -> None:
     """
     trial = Trial.of(plan, plan.space.middle(), trials)
     outputs.make_folder(trials)
-    with tempfile.TemporaryDirectory(prefix=".check.", dir=trials) as name:
-        folder = Path(name).resolve()
+    with scratch_folder(".check.", trials.resolve()) as folder:
         config = plan.trial_config(trial.point)
         # Of an address that is no endpoint, the number of connections must be stated.
         config["profiler_config"].setdefault(plan.concurrency_key, config["profiler_config"].get("threads", 1))

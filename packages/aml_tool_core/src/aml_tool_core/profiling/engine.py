@@ -8,7 +8,6 @@ import re
 import resource
 import signal
 import subprocess
-import tempfile
 import threading
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -25,6 +24,7 @@ from aml_tool_core.profiling.progress import Snapshot, Ticker
 from aml_tool_core.profiling.result import Result
 from aml_tool_core.profiling.target import Target
 from aml_tool_core.profiling.watch import Watch
+from aml_tool_core.scratch import scratch_folder
 
 log = logging.getLogger(__name__)
 
@@ -110,12 +110,15 @@ class Installed:
 
 
 def installed(engine: Engine) -> Installed:
-    """Find the engine's binary and ask its version. Raises ToolError where it is not there."""
+    """Find the engine's binary and ask its version. Raises ToolError where it is not there, or mute."""
     path = processes.find(engine.binary, engine.remedy)
     if engine.version_arguments is None:
         return Installed(engine, path, "unknown")
     with processes.running([path, *engine.version_arguments], stderr=subprocess.STDOUT) as asked:
-        said, _ = asked.communicate(timeout=_VERSION_SEC)
+        try:
+            said, _ = asked.communicate(timeout=_VERSION_SEC)
+        except subprocess.TimeoutExpired:
+            raise ToolError(f"{path}: does not say its version within {_VERSION_SEC:.0f} s; {engine.remedy}") from None
     found = re.search(engine.version_pattern, said.decode("utf-8", "replace"))
     return Installed(engine, path, found.group(1) if found else "unknown")
 
@@ -143,8 +146,7 @@ def run(tool: Installed, plan: Plan, watch: Watch | None = None, poll: Poll | No
         watch.begin()
     if plan.start_at_ns is not None and not engine.starts_at:
         _sleep_until_start(plan, poll)
-    with tempfile.TemporaryDirectory(prefix="aml-profiler-") as name:  # mode 0700
-        folder = Path(name)
+    with scratch_folder("aml-profiler-") as folder:
         command = engine.command(plan, folder)
         for file, content in command.files.items():
             _write_private(folder / file, content)

@@ -12,13 +12,13 @@ import math
 import os
 import subprocess
 import sys
-import tempfile
 from collections.abc import Mapping
-from pathlib import Path
 from typing import Any
 
 from aml_tool_core import logs, processes
+from aml_tool_core.errors import ToolError
 from aml_tool_core.profiling.sla import CPU_METRIC
+from aml_tool_core.scratch import scratch_folder
 
 log = logging.getLogger(__name__)
 
@@ -92,14 +92,17 @@ def _cpu_percent_max(document: Mapping[str, Any]) -> float | None:
 
 def _logged(metrics: Mapping[str, float]) -> str | None:
     """Log metrics; return what went wrong, or None."""
-    with tempfile.TemporaryDirectory(prefix="aml-profiler-") as folder:
-        path = Path(folder) / "metrics.json"
-        path.write_text(json.dumps(metrics), encoding="utf-8")
-        with processes.running([sys.executable, "-m", _CLIENT, str(path)], env=os.environ | _CLIENT_SETTINGS) as client:
-            try:
+    try:
+        with scratch_folder("aml-profiler-") as folder:
+            path = folder / "metrics.json"
+            path.write_text(json.dumps(metrics), encoding="utf-8")
+            command, env = [sys.executable, "-m", _CLIENT, str(path)], os.environ | _CLIENT_SETTINGS
+            with processes.running(command, env=env) as client:
                 _, said = client.communicate(timeout=_LIMIT_SEC)
-            except subprocess.TimeoutExpired:
-                return f"MLflow did not answer within {_LIMIT_SEC:.0f} s"
+    except subprocess.TimeoutExpired:
+        return f"MLflow did not answer within {_LIMIT_SEC:.0f} s"
+    except ToolError as error:
+        return str(error)
     if client.returncode == 0:
         return None
     lines = said.decode("utf-8", "replace").strip().splitlines()
