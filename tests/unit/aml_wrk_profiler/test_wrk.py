@@ -70,10 +70,16 @@ def test_latencies_that_wrk_made_up_are_taken_out() -> None:
     assert parse(plan(), output(latency_us=reported)).latency.counts == ((11_900, 999), (40_000, 1))
 
 
-@pytest.mark.parametrize("latency_us", [[[11_900, 999]], [[11_900, 1001]], [[11_900, 999], [40_000, 3]]])
+@pytest.mark.parametrize("latency_us", [[[11_900, 998]], [[11_900, 1001]], [[11_900, 999], [40_000, 3]]])
 def test_counts_that_do_not_add_up_are_refused(latency_us: list[list[int]]) -> None:
     with pytest.raises(ToolError, match=r"1000 requests were answered in time but its histogram holds"):
         parse(plan(), output(latency_us=latency_us))
+
+
+def test_an_answer_that_no_request_waited_for_is_told_of() -> None:
+    result = parse(plan(), output(latency_us=[[11_900, 999]]))
+    assert (result.completed, result.latency.total) == (1_000, 999)
+    assert "answers that no request waited for: 1;" in " ".join(result.notes)
 
 
 def test_answers_beyond_the_timeout_are_no_successes() -> None:

@@ -57,6 +57,7 @@ struct Client {
     ::close(fd);
   }
   int fd = -1;
+  long serial = 0;  // of the connection: descriptors and addresses are used again
   SSL* ssl = nullptr;
   std::string in;
   std::string out;
@@ -184,7 +185,7 @@ class Server {
         SSL_set_fd(client->ssl, fd);
         SSL_set_accept_state(client->ssl);
       }
-      ++figures_.connections;
+      client->serial = ++figures_.connections;
       poller_.add(fd, static_cast<std::uint64_t>(fd), EPOLLIN);
       clients_[fd] = std::move(client);
     }
@@ -345,10 +346,9 @@ class Server {
   }
 
   void later(Nanos at, int fd, std::function<void(Client&)> what) {
-    const Client* who = clients_.at(fd).get();
-    due_.emplace(at, [this, fd, who, what = std::move(what)] {
+    due_.emplace(at, [this, fd, serial = clients_.at(fd)->serial, what = std::move(what)] {
       const auto found = clients_.find(fd);
-      if (found != clients_.end() && found->second.get() == who) what(*found->second);
+      if (found != clients_.end() && found->second->serial == serial) what(*found->second);
     });
   }
 
