@@ -1,6 +1,8 @@
 #!/usr/bin/env python3
 """Judge profilers' reports by the SLA that their configurations set: exit code 3 when one misses it.
 
+A search without a confirmed answer, and a sweep with a payload class of which no run keeps the SLA, miss it.
+
 Needs nothing but Python, so that it runs in any image and on any build machine.
 """
 
@@ -29,8 +31,18 @@ def find_reports(arguments: Sequence[str]) -> list[Path]:
 
 def criteria(report: dict[str, Any]) -> Iterator[tuple[bool, str]]:
     """Iterate over what is demanded of a report: whether it is met, and how that is said."""
+    search = report.get("search")
+    if search is not None and search["answer"] is None:
+        yield False, f"no load holds: {search['reason']}"
+    elif search is not None and not search["answer"]["confirmed"]:
+        yield False, f"the load that holds is not confirmed: {search['reason']}"
     if "sla" not in report:
         return
+    # Of several runs, the criteria below are those of one: where it belongs to another payload class, all may be met.
+    for choice in () if search is not None else report.get("choices", ()):
+        if choice["best"] is None:
+            of_class = f" of payload class {choice['payload_class']}" if "payload_class" in choice else ""
+            yield False, f"no run{of_class} can be used and keeps every demand"
     for criterion in report["sla"]["criteria"]:
         value = "not known" if criterion["value"] is None else f"{criterion['value']:.6g}"
         yield criterion["met"], f"{criterion['metric']} is {value}, the limit {criterion['limit']:.6g}"

@@ -34,14 +34,14 @@ def load(path: Path) -> ModuleType:
 run_pair = load(CI / "run_pair.py")
 
 
-def report(*, valid: bool = True, sla: dict[str, Any] | None = None) -> str:
-    """A real report with another verdict."""
+def report(*, valid: bool = True, sla: dict[str, Any] | None = None, **more: Any) -> str:
+    """A real report with another verdict, and more."""
     document = json.loads(sorted(REPORTS.glob("*.json"))[0].read_text())
     document["verdict"] = {**document["verdict"], "valid": valid, "reasons": [] if valid else ["the machine was busy"]}
     document.pop("sla", None)
     if sla is not None:
         document["sla"] = sla
-    return json.dumps(document)
+    return json.dumps(document | more)
 
 
 def criterion(metric: str, limit: float, value: float | None, met: bool) -> dict[str, Any]:
@@ -56,15 +56,24 @@ def judge(*arguments: Path) -> subprocess.CompletedProcess[str]:
 
 MET = {"met": True, "criteria": [criterion("latency_ms_99", 200, 20.5, True)]}
 MISSED = {"met": False, "criteria": [criterion("latency_ms_99", 200, 300, False), *MET["criteria"]]}  # type: ignore[misc]
+SPENT = "the budget of 4 runs is spent"
+UNKNOWN = {"answer": None, "reason": SPENT}
+DOUBTFUL = {"answer": {"value": 9, "interval": [8, 10], "confirmed": False, "run": 4}, "reason": SPENT}
+CERTAIN = {"answer": {**DOUBTFUL["answer"], "confirmed": True}, "reason": "narrow"}  # type: ignore[dict-item]
+BEST = {"payload_class": "small", "best": 1}
+NO_BEST = {"payload_class": "large", "best": None}
 
 
 def test_the_gate_passes_what_meets_its_sla_or_has_none(tmp_path: Path) -> None:
-    for name, text in {"a": report(sla=MET), "b": report()}.items():
+    for name, text in {
+        "a": report(sla=MET), "b": report(), "c": report(sla=MET, search=CERTAIN, choices=[BEST]),
+        "d": report(choices=[NO_BEST]),
+    }.items():  # fmt: skip
         (tmp_path / name / "deep").mkdir(parents=True)
         (tmp_path / name / "deep" / "report.json").write_text(text)
     done = judge(tmp_path)
     assert done.returncode == 0, done.stderr
-    assert len(done.stdout.splitlines()) == 2
+    assert len(done.stdout.splitlines()) == 4
     assert "latency_ms_99 is 20.5, the limit 200" in done.stdout
 
 
@@ -74,6 +83,11 @@ def test_the_gate_passes_what_meets_its_sla_or_has_none(tmp_path: Path) -> None:
         (report(sla=MISSED), "latency_ms_99 is 300, the limit 200"),
         (report(sla={"met": False, "criteria": [criterion("cpu_percent_max", 80, None, False)]}), "is not known"),
         (report(valid=False, sla=MET), "the run is not valid: the machine was busy"),
+        (report(sla=MET, search=UNKNOWN), f"no load holds: {SPENT}"),
+        (report(sla=MET, search=DOUBTFUL, choices=[BEST]), f"is not confirmed: {SPENT}"),
+        (report(search=UNKNOWN), f"no load holds: {SPENT}"),
+        (report(sla=MET, choices=[BEST, NO_BEST]), "no run of payload class large can be used"),
+        (report(sla=MET, choices=[{"best": None}]), "no run can be used"),
     ],
 )
 def test_the_gate_holds_what_misses_it(tmp_path: Path, text: str, said: str) -> None:
