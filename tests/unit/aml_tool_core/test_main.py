@@ -166,6 +166,31 @@ def test_refused_input_removes_nothing(argv: list[str], left_by_an_earlier_run: 
     assert names(left_by_an_earlier_run) == before
 
 
+@pytest.mark.parametrize("obstacle", ["file", "link"])
+def test_where_nothing_can_be_written_the_tool_does_not_begin(
+    obstacle: str, config: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    if obstacle == "file":
+        Path("outputs").write_text("")
+    else:
+        Path("outputs").symlink_to("nowhere")
+    seen: list[Job] = []
+    assert outcome(replace(tool(seen.append), outputs=("report.json",)), ["--config_path", str(config)]) == 1
+    assert seen == []
+    assert "error: outputs: cannot be written: " in capsys.readouterr().err
+
+
+def test_whether_something_can_be_written_leaves_no_trace(
+    config: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    seen: list[list[Path]] = []
+    looking = replace(tool(lambda _: seen.append(list(tmp_path.iterdir()))), outputs=("report.json",))
+    assert outcome(looking, ["--config_path", str(config)]) == 0
+    assert seen == [[config]]
+
+
 @pytest.mark.parametrize("given", ["outputs/report.json", "linked.json"])
 def test_an_output_that_is_also_the_input_stays(given: str, left_by_an_earlier_run: Path) -> None:
     Path("linked.json").symlink_to(left_by_an_earlier_run / "report.json")

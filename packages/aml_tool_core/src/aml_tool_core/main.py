@@ -99,6 +99,8 @@ def _run(tool: Tool, argv: Sequence[str]) -> None:
     )
     if removed:
         logging.getLogger(tool.name).info("removed what an earlier run left: %s", ", ".join(map(str, removed)))
+    if tool.outputs:
+        outputs.check_writable(job.outputs)
     tool.run(job)
 
 

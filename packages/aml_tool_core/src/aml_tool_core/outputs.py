@@ -111,6 +111,16 @@ def remove(files: Iterable[Path], but: Iterable[Path] = ()) -> list[Path]:
     return removed
 
 
+def check_writable(folder: Path) -> None:
+    """Raise ToolError where a folder takes no files, or cannot be made; so that this shows before the work is done.
+
+    Nothing is left behind, not even the folder.
+    """
+    there = os.path.lexists(folder)  # also a link that leads nowhere
+    with _refusal_told(folder), tempfile.NamedTemporaryFile(dir=folder if there else folder.parent):
+        pass
+
+
 def make_folder(folder: Path) -> None:
     """Make a folder with its parents. Raises ToolError where the file system says no."""
     try:
