@@ -147,6 +147,10 @@ def test_the_page_shows_the_figures_of_the_choice_and_loads_nothing() -> None:
     index = next(i for i, one in enumerate(document["trials"]) if one["id"] == document["choice"]["id"])
     assert f'data-pointer="/trials/{index}/metrics/latency_ms_99"' in page
     assert "WORKER_COUNT: &#39;2&#39;" in page and "front at accuracy 0.99" in page
+    named = {rank: Model({"own/f~1": model.accuracy["accuracy"]}) for rank, model in MODELS.items()}
+    assert f'data-pointer="/trials/{index}/accuracy/own~1f~01"' in render_summary(
+        documented(*map(trial, FIGURES), models=named)
+    ), "any name"
     assert "<script" not in page and "http://" not in page.replace("http://www.w3.org", "")
     assert all(gap[1:] in html.unescape(page) for gap in document["not_measured"])
 

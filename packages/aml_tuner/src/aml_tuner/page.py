@@ -9,7 +9,7 @@ from aml_tool_core.profiling.sla import AT_LEAST
 from aml_tool_core.report_page import Banner, Cell, Drawing, Section, Table, Tile, Tone, render_page
 from aml_tool_core.report_page.blocks import Measured
 from aml_tool_core.report_page.charts import Axis, Chart, Series
-from aml_tool_core.report_page.figures import Figure, figure, number
+from aml_tool_core.report_page.figures import Figure, escaped, figure, number
 from aml_tool_core.report_page.scales import linear_ticks, log_ticks
 
 from aml_tuner.summary import LATENCY, cost_axis, ranking
@@ -58,11 +58,11 @@ def _choice(document: Mapping[str, Any], trials: Sequence[Trial]) -> Section:
     names += [cost] if cost else []
     tiles = []
     for name in dict.fromkeys(names):
-        found = figure(document, f"/trials/{index}/metrics/{name}", _title(name)[1])
+        found = figure(document, f"/trials/{index}/metrics/{escaped(name)}", _title(name)[1])
         if found is not None:
             tiles.append(Tile(_title(name)[0], Measured(found)))
     for name in best["accuracy"]:
-        found = figure(document, f"/trials/{index}/accuracy/{name}")
+        found = figure(document, f"/trials/{index}/accuracy/{escaped(name)}")
         if found is not None:
             tiles.append(Tile(name, Measured(found)))
     yml: list[list[Cell]] = [[line] for line in choice["deployment_yml"].splitlines()]
