@@ -133,7 +133,7 @@ def named(chain: Chain, case: Case, endpoint: str) -> Path | None:
     return None
 
 
-def profile(chain: Chain, case: Case, settings: Path, duration_sec: float) -> Path:
+def profile(chain: Chain, case: Case, settings: Path, duration_sec: int) -> Path:
     """Load the deployment, as many requests at a time as it has workers; returns the report."""
     folder = chain.folder(f"{case.step}/profile")
     folder.mkdir(parents=True, exist_ok=True)
@@ -149,7 +149,7 @@ def profile(chain: Chain, case: Case, settings: Path, duration_sec: float) -> Pa
     return folder / "outputs" / "report.json"
 
 
-def measure(chain: Chain, case: Case, endpoint: str, duration_sec: float) -> Path:
+def measure(chain: Chain, case: Case, endpoint: str, duration_sec: int) -> Path:
     """Deploy, load and ask; returns the folder with what was measured. Raises StepFailed."""
     results = chain.folder(f"{case.step}/results")
     shutil.rmtree(results, ignore_errors=True)
@@ -168,7 +168,7 @@ def delete(chain: Chain, step: str, path: Path, *, whole_endpoint: bool) -> None
     chain.run_tool(step, DELETER, flags)
 
 
-def run(chain: Chain, cases: Sequence[Case], endpoint: str, duration_sec: float, sweep: Sweep) -> None:
+def run(chain: Chain, cases: Sequence[Case], endpoint: str, duration_sec: int, sweep: Sweep) -> None:
     """Measure every case; one that fails, for lack of memory say, is told and does not keep the others from running.
 
     Raises StepFailed where a deployment cannot be removed: the next would share the machine that each is to have alone.
@@ -223,6 +223,13 @@ def named_model(text: str) -> tuple[str, Path]:
     return name, Path(folder).absolute()
 
 
+def whole_seconds(text: str) -> int:
+    """Read a duration as the profiler takes it: it would refuse any other, of each case, once it is deployed."""
+    if not text.isdecimal() or int(text) < 1:
+        raise argparse.ArgumentTypeError(f"{text}: whole seconds are wanted, at least 1")
+    return int(text)
+
+
 def models_of(given: Sequence[tuple[str, Path]], chain: Chain) -> dict[str, Path]:
     """Return the models that were named, else the example's own, exported as it is."""
     if given:
@@ -238,7 +245,9 @@ def main() -> int:
     parser.add_argument(
         "--model", nargs="+", type=named_model, default=[], metavar="NAME=FOLDER", help="folders to compare"
     )
-    parser.add_argument("--duration_sec", type=float, default=DURATION_SEC, help="of each load (default: %(default)s)")
+    parser.add_argument(
+        "--duration_sec", type=whole_seconds, default=DURATION_SEC, help="of each load (default: %(default)s)"
+    )
     parser.add_argument("--work_folder", type=Path, help="where the files go (default: .demo/sku-sweep/EXAMPLE)")
     parser.add_argument("--olive_python", type=Path, default=REPOSITORY / ".venv/olive/bin/python")
     parser.add_argument("--plane_home", type=Path, default=REPOSITORY / ".azureml_local")

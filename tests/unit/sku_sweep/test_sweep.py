@@ -198,3 +198,15 @@ def test_models_that_are_refused(
     with pytest.raises(SystemExit) as ended:
         script.main()
     assert ended.value.code == 2 and line in capsys.readouterr().err.splitlines()[-1]
+
+
+@pytest.mark.parametrize("duration", ["90.5", "0", "-1", "soon"])
+def test_a_duration_that_the_profiler_would_refuse_is_refused_before_anything_is_deployed(
+    script: ModuleType, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], duration: str
+) -> None:
+    words = ["sweep.py", "digits", "--size", "Standard_DS1_v2", f"--duration_sec={duration}", "--model", "one=/nowhere"]
+    monkeypatch.setattr(sys, "argv", words)
+    with pytest.raises(SystemExit) as ended:
+        script.main()
+    assert ended.value.code == 2
+    assert "--duration_sec" in (said := capsys.readouterr().err.splitlines()[-1]) and "whole seconds" in said
