@@ -56,7 +56,8 @@ def main() -> None:
     parser.add_argument("--model", nargs="+", required=True, metavar="NAME=FOLDER")
     parser.add_argument("--rounds", type=int, default=3, help="how often the whole payload (default: %(default)s)")
     given = parser.parse_args()
-    bodies = [line for line in given.payload.read_text(encoding="utf-8").splitlines() if line.strip()]
+    # Not splitlines(): JSON has line separators of Unicode as they are, within a body.
+    bodies = [line for line in given.payload.read_text(encoding="utf-8").split("\n") if line.strip()]
     if not bodies or given.rounds < 1:
         parser.error("--payload, --rounds: there is nothing to send")
     # As the sweep has it: one thread per request.

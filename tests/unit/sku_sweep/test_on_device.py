@@ -54,6 +54,15 @@ def test_each_model_s_time_is_told_in_what_fit_reads(words: list[str], tmp_path:
         assert float(row["latency_p50_ms"]) > float(row["cpu_per_request_ms"]) / 2
 
 
+def test_a_body_may_hold_what_unicode_takes_for_the_end_of_a_line(words: list[str], tmp_path: Path) -> None:
+    (tmp_path / "payload.jsonl").write_text("a\u2028b\x85c\n", encoding="utf-8")
+    (tmp_path / "score" / "score.py").write_text("def init():\n    pass\n\n\ndef run(body):\n    print(ascii(body))\n")
+    done = subprocess.run(
+        [*words, f"small={tmp_path / 'small'}"], capture_output=True, text=True, timeout=60, check=True
+    )
+    assert set(done.stderr.splitlines()) == {r"'a\u2028b\x85c'"}
+
+
 @pytest.mark.parametrize(("models", "line"), [(["x"], "NAME=FOLDER"), (["x=/no/such"], "a folder that is there")])
 def test_models_that_are_refused(words: list[str], models: list[str], line: str) -> None:
     done = subprocess.run([*words, *models], capture_output=True, text=True, timeout=60, check=False)
