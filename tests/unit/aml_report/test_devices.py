@@ -155,6 +155,8 @@ def test_figures_that_are_not_known_are_left_empty(report: dict[str, Any], tmp_p
         ("model,latency_p50_ms\na,fast\n", "line 2: latency_p50_ms: 'fast' is not a number"),
         ("model,latency_p50_ms\na,1\nb,nan\n", "line 3: latency_p50_ms: 'nan' is not a number"),
         ("model,latency_p50_ms\na,-inf\n", "line 2: latency_p50_ms: '-inf' is not a number"),
+        ("model,latency_p50_ms\na,1e200\n", "line 2: latency_p50_ms: '1e200' is not a number below 1e+30"),
+        ("model,latency_p50_ms\na,1\n" + 140_000 * "x" + ",3\n", "line 3: not CSV: field larger than"),
     ],
 )
 def test_csv_files_that_are_refused(tmp_path: Path, text: str, message: str) -> None:

@@ -24,6 +24,7 @@ SCHEMA = "device_usage"
 WITHOUT_GROUPS = "CPU affinity"
 MEGABYTE = 1e6
 GIB = 1024**3
+_LARGEST = 1e30  # no time, rate or size is anywhere near
 
 Document = Mapping[str, Any]
 
@@ -228,14 +229,17 @@ def as_csv(rows: Sequence[Measured]) -> str:
 def read_csv(path: Path, metric: str, size: str | None) -> dict[str, float]:
     """Read one metric by model from a CSV file such as `as_csv` gives. Raises InputError."""
     reader = csv.DictReader(io.StringIO(read_text(path)))
-    columns = reader.fieldnames or []
+    try:
+        columns, entries = reader.fieldnames or [], list(reader)
+    except csv.Error as error:
+        raise InputError(f"{path}: line {reader.line_num + 1}: not CSV: {error}") from None
     for needed in ("model", metric):
         if needed not in columns:
             raise InputError(f"{path}: line 1: no column {needed}; there are {', '.join(columns) or 'none'}")
     if size is not None and "size" not in columns:
         raise InputError(f"{path}: line 1: no column size to choose {size} by")
     found: dict[str, float] = {}
-    for line, entry in enumerate(reader, start=2):
+    for line, entry in enumerate(entries, start=2):
         if (size is not None and entry["size"] != size) or not (entry[metric] or "").strip():
             continue
         model = (entry["model"] or "").strip()
@@ -245,8 +249,8 @@ def read_csv(path: Path, metric: str, size: str | None) -> dict[str, float]:
             value = float(entry[metric])
         except ValueError:
             value = math.nan
-        # float() takes "nan" and "inf" too; a line through those would be of no use.
-        if not math.isfinite(value):
-            raise InputError(f"{path}: line {line}: {metric}: {entry[metric]!r} is not a number")
+        # float() takes "nan" and "inf" too; a line through those would be of no use, and what is beyond has no square.
+        if not abs(value) <= _LARGEST:
+            raise InputError(f"{path}: line {line}: {metric}: {entry[metric]!r} is not a number below {_LARGEST:g}")
         found[model] = value
     return found
