@@ -64,6 +64,20 @@ def test_what_is_not_known_is_a_miss() -> None:
     assert latency.miss == "SLA missed: latency_ms_99 is not known; its limit is 100"
 
 
+def test_where_nothing_was_sent_the_share_of_failures_is_not_known() -> None:
+    nothing = Result(10.0, 0, 0, 0, Errors(status={}), 0, 0, Histogram.of([]))
+    failures, refusals = judge({"error_percent": 1, "refused_percent": 1}, nothing, NO_USAGE)
+    assert (failures.value, failures.met, refusals.value, refusals.met) == (None, False, None, False)
+    assert failures.miss == "SLA missed: error_percent is not known (nothing was sent); its limit is 1"
+
+
+def test_connections_that_could_not_be_made_count_as_requests_that_were_tried() -> None:
+    nobody = Result(10.0, 0, 0, 0, Errors(connect=48, status={}), 0, 0, Histogram.of([]))
+    few = Result(10.0, 1, 1, 1, Errors(connect=48, status={}), 0, 0, Histogram.of([(1, 1)]))
+    assert [one.value for one in judge({"error_percent": 1}, nobody, NO_USAGE)] == [100.0]
+    assert [one.value for one in judge({"error_percent": 1}, few, NO_USAGE)] == [100.0]
+
+
 def test_the_cpu_of_minutes_that_are_only_touched_is_not_known() -> None:
     touched = Usage({"CpuUtilizationPercentage": {"maximum": 1.0}}, ("the run covers no whole minute",), False)
     (cpu,) = judge({"cpu_percent_max": 80}, RESULT, touched)

@@ -26,3 +26,12 @@ def test_without_room_for_a_temporary_file_the_figures_are_missed_and_nothing_el
     monkeypatch.setattr(tempfile, "tempdir", str(tmp_path / "not-there"))
     log_metrics({"requests_sent": 1.0})
     assert "the figures are not on the Metrics tab, but in the report: the temporary folder" in caplog.text
+
+
+def test_shares_of_no_requests_are_not_logged_and_none_is_above_all_of_them(measured: Any) -> None:
+    document = measured()
+    result = document["result"]
+    nothing = {**result, "requests": {"sent": 0, "completed": 0, "succeeded": 0}}
+    assert not {"error_percent", "refused_percent"} & set(figures({**document, "result": nothing}))
+    refused_connections = {**nothing, "errors": {**result["errors"], "connect": 48}}
+    assert figures({**document, "result": refused_connections})["error_percent"] == 100

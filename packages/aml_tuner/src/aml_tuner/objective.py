@@ -7,6 +7,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+from aml_tool_core.profiling.result import percent_of_requests
 from aml_tool_core.profiling.sla import AT_LEAST
 
 _COSTS = ("core_hour_per_million_requests", "price_per_million_requests")
@@ -53,8 +54,8 @@ def metrics(report: Mapping[str, Any]) -> dict[str, float]:
     found: dict[str, float | None] = {
         "requests_per_sec": result["requests_per_sec"],
         "succeeded_per_sec": result["succeeded_per_sec"],
-        "error_percent": 100 * failed / max(requests["sent"], 1),
-        "refused_percent": 100 * refused / max(requests["sent"], 1),
+        "error_percent": percent_of_requests(failed, requests["sent"], failed + refused),
+        "refused_percent": percent_of_requests(refused, requests["sent"], failed + refused),
         **{cost: report["cost"].get(cost) for cost in _COSTS},
     }
     for kind in ("latency_ms", "service_time_ms"):

@@ -127,4 +127,4 @@ def _p99_ms(run: Run) -> float:
 
 
 def _error_percent(run: Run) -> float:
-    return 100 * run.result.errors.failed / max(run.result.sent, 1)
+    return run.result.error_percent or 0.0

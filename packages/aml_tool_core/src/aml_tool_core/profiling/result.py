@@ -33,6 +33,15 @@ class Errors:
         return self.connect + self.read + self.write + self.timeout + answered + self.unknown_status
 
 
+def percent_of_requests(part: int, sent: int, wrong: int) -> float | None:
+    """Return a part of the requests, of which so many were sent and so many went wrong; None where there were none.
+
+    A connection that cannot be made is an error of wrk's, but no request that it sent: what went wrong was tried.
+    """
+    tried = max(sent, wrong)
+    return 100 * part / tried if tried else None
+
+
 @dataclass(frozen=True)
 class Schedule:
     """How well an open-loop generator kept its own schedule."""
@@ -100,6 +109,16 @@ class Result:
     notes: tuple[str, ...] = ()
     stopped_early: str | None = None  # why, where it was not run to its end
     nodes: tuple[NodePart, ...] = ()  # where several made the load
+
+    @property
+    def error_percent(self) -> float | None:
+        """Failed requests, 429 apart, in percent; None where there were no requests."""
+        return percent_of_requests(self.errors.failed, self.sent, self.errors.failed + self.errors.refused)
+
+    @property
+    def refused_percent(self) -> float | None:
+        """Answers 429 in percent; None where there were no requests."""
+        return percent_of_requests(self.errors.refused, self.sent, self.errors.failed + self.errors.refused)
 
     @property
     def requests_per_sec(self) -> float:

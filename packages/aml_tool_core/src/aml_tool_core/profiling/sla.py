@@ -70,11 +70,14 @@ def stricter(*demands: Mapping[str, float]) -> dict[str, float]:
 def judge(sla: Mapping[str, float], result: Result, usage: Usage) -> tuple[Criterion, ...]:
     """Hold a run against each demand of a valid `sla`."""
     return tuple(
-        Criterion(metric, limit, _value(metric, result, usage), _reason(metric, usage)) for metric, limit in sla.items()
+        Criterion(metric, limit, _value(metric, result, usage), _reason(metric, result, usage))
+        for metric, limit in sla.items()
     )
 
 
-def _reason(metric: str, usage: Usage) -> str | None:
+def _reason(metric: str, result: Result, usage: Usage) -> str | None:
+    if metric in ("error_percent", "refused_percent") and result.error_percent is None:
+        return "nothing was sent"
     if metric != CPU_MAX:
         return None
     if not usage.whole_minutes:
@@ -103,8 +106,8 @@ def _value(metric: str, result: Result, usage: Usage) -> float | None:
     return {
         "requests_per_sec": result.requests_per_sec,
         "succeeded_per_sec": result.succeeded_per_sec,
-        "error_percent": 100 * result.errors.failed / max(result.sent, 1),
-        "refused_percent": 100 * result.errors.refused / max(result.sent, 1),
+        "error_percent": result.error_percent,
+        "refused_percent": result.refused_percent,
     }[metric]
 
 

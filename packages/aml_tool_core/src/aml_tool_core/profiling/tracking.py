@@ -17,6 +17,7 @@ from typing import Any
 
 from aml_tool_core import logs, processes
 from aml_tool_core.errors import ToolError
+from aml_tool_core.profiling.result import percent_of_requests
 from aml_tool_core.profiling.sla import CPU_METRIC
 from aml_tool_core.scratch import scratch_folder
 
@@ -58,17 +59,18 @@ def log_metrics(metrics: Mapping[str, float]) -> None:
 def figures(document: Mapping[str, Any]) -> dict[str, float]:
     """Return a report's main figures by the names that an SLA has for them; what is not known is left out."""
     result = document["result"]
-    requests, errors, sent = result["requests"], result["errors"], max(result["requests"]["sent"], 1)
+    requests, errors = result["requests"], result["errors"]
     status = errors.get("status", {})
     refused = status.get("429", 0)
     wrong = sum(errors[kind] for kind in ("connect", "read", "write", "timeout")) + sum(status.values())
+    wrong += errors.get("unknown_status", 0)
     found: dict[str, float | None] = {
         "requests_sent": requests["sent"],
         "requests_succeeded": requests["succeeded"],
         "requests_per_sec": result["requests_per_sec"],
         "succeeded_per_sec": result["succeeded_per_sec"],
-        "error_percent": 100 * (wrong + errors.get("unknown_status", 0) - refused) / sent,
-        "refused_percent": 100 * refused / sent if "status" in errors else None,
+        "error_percent": percent_of_requests(wrong - refused, requests["sent"], wrong),
+        "refused_percent": percent_of_requests(refused, requests["sent"], wrong) if "status" in errors else None,
         "timely_sends_percent": result.get("schedule", {}).get("timely_sends_percent"),
         "cpu_percent_max": _cpu_percent_max(document),
         "core_hour_per_million_requests": document["cost"]["core_hour_per_million_requests"],

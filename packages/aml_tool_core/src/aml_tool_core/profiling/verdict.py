@@ -151,7 +151,7 @@ def _too_few_senders(load: Load, result: Result) -> list[str]:
 def _failure_reasons(result: Result) -> list[str]:
     if result.succeeded == 0:
         return [f"no request succeeded ({_kinds(result)})"]
-    share = result.errors.failed / max(result.sent, 1)
+    share = (result.error_percent or 0.0) / 100
     if share > FAILED_SHARE:
         return [f"{share:.1%} of the requests failed ({_kinds(result)}), more than {FAILED_SHARE:.0%}"]
     return []
