@@ -73,7 +73,7 @@ test-long: setup-tests  ## run what `make test` has less of: all faults, 200 fau
 lint: $(TOOLS)/.ready  ## check style and types
 	$(TOOLS)/bin/ruff check $(PYTHON_SOURCES)
 	$(TOOLS)/bin/ruff format --check $(PYTHON_SOURCES)
-	$(TOOLS)/bin/mypy $(wildcard packages/*/src) tests $(wildcard job-templates/*.py images/*/*.py)
+	$(TOOLS)/bin/mypy $(wildcard packages/*/src) tests $(wildcard job-templates/*.py job-templates/ci/*.py job-templates/components/*/*.py job-templates/sku-sweep/*.py images/*/*.py)
 
 .PHONY: format
 format: $(TOOLS)/.ready  ## rewrite the Python sources in the project's style
