@@ -226,6 +226,17 @@ def test_side_by_side_is_the_sum() -> None:
     assert whole.notes == ("same", "own")
 
 
+def test_the_timely_share_of_all_is_the_share_of_what_all_sent() -> None:
+    one = replace(FIRST, planned=100, sent=10, schedule=Schedule(50.0, 5, 90))  # 5 timely sends
+    other = replace(FIRST, planned=100, sent=90, schedule=Schedule(100.0, 0, 10))
+    whole = side_by_side.together([one, other]).schedule
+    assert whole is not None
+    assert whole.timely_sends_percent == pytest.approx(95.0)
+    assert (whole.late, whole.missed) == (5, 100)
+    nothing = replace(FIRST, sent=0, schedule=Schedule(0.0, 0, 100))
+    assert side_by_side.together([nothing, nothing]).schedule == Schedule(0.0, 0, 200)
+
+
 def test_exact_moments_are_those_of_all_requests() -> None:
     parts = [Histogram.of([(value, 1) for value in values]) for values in ([100, 300, 800], [200, 250], [])]
     whole = side_by_side.together([replace(FIRST, latency=one, service_time=None) for one in parts]).latency

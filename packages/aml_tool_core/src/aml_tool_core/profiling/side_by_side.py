@@ -57,10 +57,10 @@ def _schedule(parts: Sequence[Result]) -> Schedule | None:
     schedules = [part.schedule for part in parts if part.schedule is not None]
     if len(schedules) != len(parts):
         return None
-    weights = [part.sent if part.planned is None else part.planned for part in parts]
+    weights = [part.sent for part in parts]  # what metronome's percentages are of; those missed are counted apart
     timely = math.fsum(one.timely_sends_percent * weight for one, weight in zip(schedules, weights, strict=True))
     return Schedule(
-        timely_sends_percent=min(timely / sum(weights), 100.0) if sum(weights) else 100.0,
+        timely_sends_percent=min(timely / sum(weights), 100.0) if sum(weights) else 0.0,
         late=sum(one.late for one in schedules),
         missed=sum(one.missed for one in schedules),
         max_delay_ms=worst([one.max_delay_ms for one in schedules]),
