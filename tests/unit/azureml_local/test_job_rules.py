@@ -68,12 +68,22 @@ COMMAND: dict[str, Any] = {
         ({"inputs": {"a b": {"jobInputType": "literal", "value": "1"}}}, "input name"),
         ({"inputs": {"a": {"jobInputType": "mltable2", "uri": "x"}}}, "not emulated"),
         ({"limits": {"timeout": "5 minutes"}}, "ISO 8601"),
+        ({"inputs": {"a": "5"}}, "'a' is no object"),
+        ({"inputs": {"a": {**COMMAND["inputs"]["a"], "mode": "EvalMount"}}}, "mode EvalMount: not emulated"),
+        ({"outputs": {"o": {**COMMAND["outputs"]["o"], "mode": "Direct"}}}, "mode Direct: not emulated"),
     ],
 )
 def test_commands_that_are_refused(change: dict[str, Any], reason: str) -> None:
     parse_command(COMMAND)
     with pytest.raises(InvalidRequestError, match=reason):
         parse_command({**COMMAND, **change})
+
+
+def test_an_input_that_is_passed_directly_is_its_uri() -> None:
+    given = {**COMMAND["inputs"]["a"], "mode": "Direct"}
+    spec = parse_command({**COMMAND, "inputs": {"a": given}})
+    assert spec.literal_values == {"inputs.a": given["uri"]} and spec.data == ()
+    assert parse_command({**COMMAND, "inputs": {"a": {**given, "mode": "ReadOnlyMount"}}}).data[0].uri == given["uri"]
 
 
 @pytest.mark.parametrize("kind", ["PyTorch", "Mpi"])
@@ -153,6 +163,14 @@ def test_a_grid_is_all_combinations() -> None:
     assert trial["limits"] == {"timeout": "PT1M"}
     parse_command({key: value for key, value in trial.items() if value is not None})
     assert len(parse_sweep({**SWEEP, "limits": {"maxTotalTrials": 2}}).trials) == 2
+    spaced = {**SWEEP, "trial": {**SWEEP["trial"], "command": "run ${{ search_space.x }}"}}
+    assert parse_command(trial_properties(spaced, spec, 0, display_name="t")).command == "run ${{inputs.x }}"
+
+
+def test_of_a_grid_beyond_all_bounds_only_what_is_asked_for_is_made() -> None:
+    vast = {f"x{number}": ["choice", [list(range(100))]] for number in range(12)}
+    assert len(parse_sweep({**SWEEP, "searchSpace": vast, "limits": {"maxTotalTrials": 2}}).trials) == 2
+    assert len(parse_sweep({**SWEEP, "searchSpace": vast, "limits": {}}).trials) == 1000
 
 
 @pytest.mark.parametrize(
@@ -168,6 +186,19 @@ def test_a_grid_is_all_combinations() -> None:
         ({"samplingAlgorithm": {"samplingAlgorithmType": "Random"}}, "max_total_trials"),
         ({"earlyTermination": {"policyType": "Bandit"}}, "early_termination"),
         ({"limits": {"maxTotalTrials": 0}}, "max_total_trials"),
+        ({"limits": {"maxTotalTrials": 1001}}, "from 1 to 1000"),
+        ({"searchSpace": {"x": ["loguniform", [1, 1000]]}}, r"search_space\.x: .*loguniform\(1, 1000\)"),
+        ({"searchSpace": {"x": ["randint", [0]]}}, r"search_space\.x: .*randint\(0\)"),
+        ({"searchSpace": {"x": ["quniform", [0, 1, 0]]}}, r"search_space\.x: .*quniform\(0, 1, 0\)"),
+        ({"searchSpace": {"x": ["uniform", ["a", 1]]}}, r"search_space\.x: .*uniform\(a, 1\)"),
+        (
+            {
+                "searchSpace": {"x": ["lognormal", [5000, 1]]},
+                "samplingAlgorithm": {"samplingAlgorithmType": "Random"},
+                "limits": {"maxTotalTrials": 1},
+            },
+            r"search_space\.x: .*lognormal\(5000, 1\)",
+        ),
         ({"trial": {}}, "needs a trial"),
     ],
 )

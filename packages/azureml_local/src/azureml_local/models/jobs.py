@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 import shlex
-from collections.abc import Mapping
+from collections.abc import Mapping, Set
 from dataclasses import dataclass
 from typing import Any
 
@@ -24,6 +24,10 @@ FOLDER_TYPES = {"uri_folder", "mltable", "custom_model", "mlflow_model", "triton
 KINDS = ("command", "sweep", "pipeline")
 DEFAULT_EXPERIMENT = "Default"
 DISTRIBUTIONS = ("pytorch", "mpi")
+# How inputs and outputs come and go, as the API and YAML files write it; what is mounted in the cloud is a copy here.
+INPUT_MODES = {"readonlymount", "romount", "download"}
+OUTPUT_MODES = {"readwritemount", "rwmount", "upload"}
+DIRECT = "direct"
 MOST_NODES = 64
 
 
@@ -212,17 +216,24 @@ def parse_inputs(inputs: Mapping[str, Any]) -> tuple[dict[str, str], tuple[DataI
     """Split a job's inputs into literals and data; raises InvalidRequestError."""
     literals: dict[str, str] = {}
     data: list[DataInput] = []
-    for name, entry in inputs.items():
+    for name, given in inputs.items():
         _check_field("input", name)
-        kind = str((entry or {}).get("jobInputType", "literal")).lower()
+        entry = {} if given is None else given
+        if not isinstance(entry, Mapping):
+            raise InvalidRequestError(f"The input '{name}' is no object with a jobInputType.")
+        kind = str(entry.get("jobInputType", "literal")).lower()
         if kind == "literal":
             # An optional input that was given nothing: $[[...]] falls away.
-            if entry and entry.get("value") is not None:
+            if entry.get("value") is not None:
                 literals[name] = str(entry["value"])
         elif kind in FILE_TYPES | FOLDER_TYPES:
             if not entry.get("uri"):
                 raise InvalidRequestError(f"The input '{name}' has no path.")
-            data.append(DataInput(name, kind in FILE_TYPES, str(entry["uri"])))
+            if _mode("input", name, entry, INPUT_MODES | {DIRECT}) == DIRECT:
+                # Nothing comes down: the command reads the place itself.
+                literals[name] = str(entry["uri"])
+            else:
+                data.append(DataInput(name, kind in FILE_TYPES, str(entry["uri"])))
         else:
             raise InvalidRequestError(f"The input '{name}' is of type {kind}, which is not emulated.", "NotSupported")
     return literals, tuple(data)
@@ -233,7 +244,18 @@ def _parse_output(name: str, entry: dict[str, Any]) -> DataOutput:
     kind = str(entry.get("jobOutputType", "uri_folder")).lower()
     if kind not in FILE_TYPES | FOLDER_TYPES:
         raise InvalidRequestError(f"The output '{name}' is of type {kind}, which is not emulated.", "NotSupported")
+    _mode("output", name, entry, OUTPUT_MODES)
     return DataOutput(name, kind in FILE_TYPES, str(entry["uri"]))
+
+
+def _mode(what: str, name: str, entry: Mapping[str, Any], emulated: Set[str]) -> str | None:
+    """Return an input's or output's mode; raises InvalidRequestError for one that is not emulated."""
+    if not entry.get("mode"):
+        return None
+    mode = str(entry["mode"]).lower().replace("_", "")
+    if mode not in emulated:
+        raise InvalidRequestError(f"The {what} '{name}' has the mode {entry['mode']}: not emulated.", "NotSupported")
+    return mode
 
 
 def _check_field(what: str, name: str) -> None:

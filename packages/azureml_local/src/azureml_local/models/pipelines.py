@@ -159,6 +159,9 @@ class _Pipeline:
                 value, source = self._value(name, key, kind, given[key])
                 if source is not None:
                     after.add(source)
+                mode = (given[key].get("mode") if isinstance(given[key], Mapping) else None) or entry.get("mode")
+                if value is not None and "uri" in value and mode:
+                    value["mode"] = mode
                 if value is not None:
                     inputs[key] = value
                     continue

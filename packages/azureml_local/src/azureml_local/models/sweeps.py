@@ -5,6 +5,7 @@ from __future__ import annotations
 import itertools
 import math
 import random
+import re
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
@@ -28,8 +29,9 @@ PARAMETER_COUNT = {
 }
 # The names that a step of a pipeline gives the same parameters, in their order.
 NAMED_PARAMETERS = ("values", "upper", "min_value", "max_value", "mu", "sigma", "q")
-DEFAULT_MOST_TRIALS = 1000
-MOST_CONCURRENT_TRIALS = 1000
+# https://learn.microsoft.com/azure/machine-learning/reference-yaml-job-sweep: the bound, and what is taken without one.
+MOST_TRIALS = 1000
+SEARCH_SPACE = re.compile(r"\$\{\{\s*search_space\.")
 
 
 @dataclass(frozen=True)
@@ -59,14 +61,14 @@ def parse_sweep(properties: Mapping[str, Any]) -> SweepSpec:
     if not trial.get("command"):
         raise InvalidRequestError("A sweep job needs a trial with a command.")
     limits = properties.get("limits") or {}
-    most = _count("max_total_trials", limits.get("maxTotalTrials"), DEFAULT_MOST_TRIALS)
-    space = {name: _distribution(name, entry) for name, entry in (properties.get("searchSpace") or {}).items()}
+    most = _count("max_total_trials", limits.get("maxTotalTrials"))
+    space = {name: _checked(name, entry) for name, entry in (properties.get("searchSpace") or {}).items()}
     if not space:
         raise InvalidRequestError("A sweep job needs a search_space.")
     algorithm = properties.get("samplingAlgorithm") or {}
     kind = str(algorithm.get("samplingAlgorithmType", "")).lower()
     if kind == "grid":
-        trials = grid(space)[:most]
+        trials = grid(space, most)
     elif kind == "random":
         if str(algorithm.get("rule") or "random").lower() != "random":
             raise InvalidRequestError(f"The sampling rule '{algorithm['rule']}' is not emulated.", "NotSupported")
@@ -80,33 +82,44 @@ def parse_sweep(properties: Mapping[str, Any]) -> SweepSpec:
     timeout = limits.get("timeout")
     return SweepSpec(
         trials=tuple(trials),
-        max_concurrent_trials=_count(
-            "max_concurrent_trials", limits.get("maxConcurrentTrials"), MOST_CONCURRENT_TRIALS
-        ),
+        max_concurrent_trials=_count("max_concurrent_trials", limits.get("maxConcurrentTrials")),
         timeout_sec=parse_duration_sec(str(timeout)) if timeout else None,
         trial_timeout=str(limits["trialTimeout"]) if limits.get("trialTimeout") else None,
         objective=parse_objective(properties.get("objective")),
     )
 
 
-def grid(space: Mapping[str, Distribution]) -> list[dict[str, str]]:
-    """Return all combinations of a space of choices, the last parameter varying fastest."""
+def grid(space: Mapping[str, Distribution], most: int) -> list[dict[str, str]]:
+    """Return the first combinations of a space of choices, the last parameter varying fastest."""
     for name, distribution in space.items():
         if distribution.kind != "choice":
             raise InvalidRequestError(f"Grid sampling takes choices alone; '{name}' is {distribution.kind}.")
     values = [[text_of(value) for value in distribution.parameters[0]] for distribution in space.values()]
-    return [dict(zip(space, combination, strict=True)) for combination in itertools.product(*values)]
+    combinations = itertools.islice(itertools.product(*values), most)
+    return [dict(zip(space, combination, strict=True)) for combination in combinations]
 
 
 def sample(space: Mapping[str, Distribution], count: int, seed: int | None) -> list[dict[str, str]]:
-    """Draw trials at random, the same for the same seed."""
+    """Draw trials at random, the same for the same seed; raises InvalidRequestError."""
     source = random.Random(seed)
-    return [{name: text_of(_draw(entry, source)) for name, entry in space.items()} for _ in range(count)]
+    return [{name: text_of(_drawn(name, entry, source)) for name, entry in space.items()} for _ in range(count)]
 
 
 def text_of(value: Any) -> str:
     """Return a value as the command shows it."""
     return str(value)
+
+
+def _drawn(name: str, distribution: Distribution, source: random.Random) -> Any:
+    try:
+        return _draw(distribution, source)
+    except (ArithmeticError, ValueError, TypeError) as error:
+        raise _undrawable(name, distribution, error) from error
+
+
+def _undrawable(name: str, distribution: Distribution, error: Exception) -> InvalidRequestError:
+    asked = ", ".join(str(parameter) for parameter in distribution.parameters)
+    return InvalidRequestError(f"search_space.{name}: nothing can be drawn from {distribution.kind}({asked}): {error}.")
 
 
 def _draw(distribution: Distribution, source: random.Random) -> Any:
@@ -116,10 +129,29 @@ def _draw(distribution: Distribution, source: random.Random) -> Any:
     if kind == "randint":
         return source.randrange(int(parameters[0]))
     first, second = float(parameters[0]), float(parameters[1])
-    drawn = source.uniform(first, second) if "uniform" in kind else source.gauss(first, second)
+    return _shaped(distribution, source.uniform(first, second) if "uniform" in kind else source.gauss(first, second))
+
+
+def _shaped(distribution: Distribution, drawn: float) -> float:
+    """Return what a draw of the underlying uniform or normal distribution stands for."""
+    kind, parameters = distribution.kind, distribution.parameters
     if "log" in kind:
         drawn = math.exp(drawn)
     return round(drawn / float(parameters[2])) * float(parameters[2]) if kind.startswith("q") else drawn
+
+
+def _checked(name: str, entry: Any) -> Distribution:
+    """Read a distribution, and try the ends of one that has ends: no draw is to fail in the midst of a sweep."""
+    distribution = _distribution(name, entry)
+    try:
+        if distribution.kind == "randint" and int(distribution.parameters[0]) < 1:
+            raise ValueError("its upper end must be above 0")
+        if "uniform" in distribution.kind:
+            for end in distribution.parameters[:2]:
+                _shaped(distribution, float(end))
+    except (ArithmeticError, ValueError, TypeError) as error:
+        raise _undrawable(name, distribution, error) from error
+    return distribution
 
 
 def _distribution(name: str, entry: Any) -> Distribution:
@@ -139,11 +171,11 @@ def _distribution(name: str, entry: Any) -> Distribution:
     return Distribution(kind, tuple(parameters))
 
 
-def _count(name: str, value: Any, default: int) -> int:
+def _count(name: str, value: Any) -> int:
     if value is None:
-        return default
-    if isinstance(value, bool) or not isinstance(value, int) or value < 1:
-        raise InvalidRequestError(f"limits.{name} must be a whole number above 0, not {value!r}.")
+        return MOST_TRIALS
+    if isinstance(value, bool) or not isinstance(value, int) or not 1 <= value <= MOST_TRIALS:
+        raise InvalidRequestError(f"limits.{name} must be a whole number from 1 to {MOST_TRIALS}, not {value!r}.")
     return value
 
 
@@ -157,7 +189,7 @@ def trial_properties(
         "jobType": "Command",
         "displayName": display_name,
         "experimentName": properties.get("experimentName"),
-        "command": str(trial["command"]).replace("${{search_space.", "${{inputs."),
+        "command": SEARCH_SPACE.sub("${{inputs.", str(trial["command"])),
         "environmentId": trial.get("environmentId"),
         "codeId": trial.get("codeId"),
         "distribution": trial.get("distribution"),
