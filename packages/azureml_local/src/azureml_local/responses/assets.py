@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import asyncio
+import re
 import uuid
+from typing import Any
 
 from starlette.requests import Request
 from starlette.responses import JSONResponse, Response
@@ -12,7 +14,8 @@ from starlette.routing import Route
 from azureml_local.exceptions import ConflictError, InvalidRequestError
 from azureml_local.models.bodies import part
 from azureml_local.models.store import Resource
-from azureml_local.responses.envelope import body_of, resource_body, resource_list, workspace_of
+from azureml_local.plane import Plane
+from azureml_local.responses.envelope import body_of, in_view, resource_body, resource_list, workspace_of
 from azureml_local.responses.paths import WORKSPACE
 from azureml_local.runtime.azurite import ACCOUNT
 
@@ -26,6 +29,9 @@ CONTENT = {
     "data": ("dataUri",),
     "components": ("componentSpec",),
 }
+# What a container tells of its versions: told anew each time.
+COMPUTED = ("latestVersion", "nextVersion")
+NUMBER = re.compile(r"[0-9]{1,18}")
 
 
 def _version_id(request: Request, kind: str) -> str:
@@ -34,14 +40,25 @@ def _version_id(request: Request, kind: str) -> str:
 
 
 def _routes_of(kind: str) -> list[Route]:
+    def container_id(request: Request) -> str:
+        return f"{workspace_of(request).workspace_id}/{kind}/{request.path_params['name']}"
+
     async def list_containers(request: Request) -> JSONResponse:
-        return resource_list(workspace_of(request).store.children(f"{workspace_of(request).workspace_id}/{kind}"))
+        plane = workspace_of(request)
+        found = in_view(request, plane.store.children(f"{plane.workspace_id}/{kind}"))
+        return JSONResponse({"value": [_container_body(plane, container) for container in found]})
 
     async def get_container(request: Request) -> JSONResponse:
         plane = workspace_of(request)
-        return JSONResponse(
-            resource_body(plane.store.get(f"{plane.workspace_id}/{kind}/{request.path_params['name']}"))
-        )
+        return JSONResponse(_container_body(plane, plane.store.get(container_id(request))))
+
+    async def put_container(request: Request) -> JSONResponse:
+        plane, wanted_id = workspace_of(request), container_id(request)
+        wanted = part(await body_of(request), "properties")
+        kept = {name: value for name, value in wanted.items() if name not in COMPUTED and value is not None}
+        present = plane.store.find(wanted_id)
+        container = plane.store.put(Resource(id=wanted_id, properties={"isArchived": False, **kept}))
+        return JSONResponse(_container_body(plane, container), status_code=200 if present else 201)
 
     async def list_versions(request: Request) -> JSONResponse:
         plane = workspace_of(request)
@@ -56,7 +73,7 @@ def _routes_of(kind: str) -> list[Route]:
                 if _hash_of(entry) == query["hash"]
             ]
         else:
-            found = plane.store.children(f"{collection}/{name}/versions")
+            found = in_view(request, plane.store.children(f"{collection}/{name}/versions"))
         if query.get("$orderBy", "").lower().startswith("createdtime desc"):
             found.reverse()
         if "$top" in query:
@@ -79,9 +96,8 @@ def _routes_of(kind: str) -> list[Route]:
                         f"{asset_id} exists already with another {name}; register a new version instead.", "UserError"
                     )
         properties = {**ALWAYS_PRESENT.get(kind, {}), **wanted, "provisioningState": "Succeeded"}
-        container_id = f"{plane.workspace_id}/{kind}/{request.path_params['name']}"
-        latest = {"latestVersion": request.path_params["version"], "isArchived": False}
-        plane.store.put(Resource(id=container_id, properties=latest))
+        if plane.store.find(container_id(request)) is None:
+            plane.store.put(Resource(id=container_id(request), properties={"isArchived": False}))
         resource = plane.store.put(Resource(id=asset_id, properties=properties))
         return JSONResponse(resource_body(resource), status_code=200 if present else 201)
 
@@ -119,12 +135,23 @@ def _routes_of(kind: str) -> list[Route]:
     return [
         Route(f"{WORKSPACE}/{kind}", list_containers, methods=["GET"]),
         Route(f"{WORKSPACE}/{kind}/{{name}}", get_container, methods=["GET"]),
+        Route(f"{WORKSPACE}/{kind}/{{name}}", put_container, methods=["PUT"]),
         Route(f"{WORKSPACE}/{kind}/{{name}}/versions", list_versions, methods=["GET"]),
         Route(version, get_version, methods=["GET"]),
         Route(version, put_version, methods=["PUT"]),
         Route(version, delete_version, methods=["DELETE"]),
         Route(f"{version}/startPendingUpload", start_pending_upload, methods=["POST"]),
     ]
+
+
+def _container_body(plane: Plane, container: Resource) -> dict[str, Any]:
+    """Return a container as the API shows it: with its latest version, and the one that a client without one takes."""
+    versions = [entry.name for entry in plane.store.children(f"{container.id}/versions")]
+    latest = {"latestVersion": versions[-1]} if versions else {}
+    highest = max((int(version) for version in versions if NUMBER.fullmatch(version)), default=0)
+    body = resource_body(container)
+    body["properties"] = {**container.properties, **latest, "nextVersion": str(highest + 1)}
+    return body
 
 
 def _hash_of(resource: Resource) -> object:

@@ -65,6 +65,14 @@ async def body_of(request: Request) -> dict[str, Any]:
     return document
 
 
+def in_view(request: Request, resources: list[Resource]) -> list[Resource]:
+    """Return those of the resources that a list shows: the active ones, unless listViewType asks for others."""
+    view = request.query_params.get("listViewType", "ActiveOnly").lower()
+    if view == "all":
+        return resources
+    return [entry for entry in resources if bool(entry.properties.get("isArchived")) == (view == "archivedonly")]
+
+
 def resource_body(resource: Resource) -> dict[str, Any]:
     """Return a resource as the API shows it."""
     body: dict[str, Any] = {

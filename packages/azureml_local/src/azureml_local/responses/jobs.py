@@ -11,7 +11,7 @@ from starlette.routing import Route
 from azureml_local.models.jobs import artifact_uri, is_terminal
 from azureml_local.models.store import Resource
 from azureml_local.plane import Plane
-from azureml_local.responses.envelope import accepted, body_of, resource_body, workspace_of
+from azureml_local.responses.envelope import accepted, body_of, in_view, resource_body, workspace_of
 from azureml_local.responses.paths import WORKSPACE
 
 JOB = f"{WORKSPACE}/jobs/{{job}}"
@@ -42,10 +42,8 @@ def _shown(job: Resource) -> dict[str, Any]:
 
 async def list_jobs(request: Request) -> JSONResponse:
     """List the jobs that are nobody's children, newest first."""
-    view = request.query_params.get("listViewType", "ActiveOnly").lower()
     found = [job for job in reversed(workspace_of(request).jobs.all()) if "parent" not in job.internal]
-    if view != "all":
-        found = [job for job in found if job.properties["isArchived"] == (view == "archivedonly")]
+    found = in_view(request, found)
     for name, wanted in (("tag", "tags"), ("jobType", "jobType")):
         asked = request.query_params.get(name)
         if asked and name == "tag":
