@@ -127,6 +127,61 @@ def test_versions_are_immutable_and_found_by_content(plane: Plane, api: TestClie
     assert [entry["id"] for entry in found] == [f"{plane.workspace_id}/codes/first/versions/1"]
 
 
+def test_a_container_tells_the_next_version_and_the_latest(plane: Plane, api: TestClient) -> None:
+    model = f"{plane.workspace_id}/models/m"
+    body = {"properties": {"modelUri": "azureml://a"}}
+    for version in ("2", "10", "custom", "2"):
+        api.put(f"{model}/versions/{version}", json=body)
+    told = api.get(model).json()["properties"]
+    assert (told["latestVersion"], told["nextVersion"]) == ("custom", "11")
+    assert [entry["properties"] for entry in api.get(f"{plane.workspace_id}/models").json()["value"]] == [told]
+    for version in ("2", "10", "custom"):
+        api.delete(f"{model}/versions/{version}")
+    assert api.get(model).json()["properties"] == {"isArchived": False, "nextVersion": "1"}
+
+
+def test_archived_assets_are_listed_when_asked_for(plane: Plane, api: TestClient) -> None:
+    models = f"{plane.workspace_id}/models"
+    body = {"properties": {"modelUri": "azureml://a"}}
+    for path in ("kept/versions/1", "kept/versions/2", "gone/versions/1"):
+        api.put(f"{models}/{path}", json=body)
+    # As the SDK archives: what it has read goes back, changed.
+    gone = api.get(f"{models}/gone").json()["properties"]
+    assert api.put(f"{models}/gone", json={"properties": {**gone, "isArchived": True}}).status_code == 200
+    version = {"properties": {**body["properties"], "isArchived": True}}
+    assert api.put(f"{models}/kept/versions/1", json=version).status_code == 200
+
+    def listed(collection: str, **query: str) -> list[str]:
+        return [entry["name"] for entry in api.get(collection, params=query).json()["value"]]
+
+    assert listed(models) == ["kept"] and listed(models, listViewType="ArchivedOnly") == ["gone"]
+    assert listed(models, listViewType="All") == ["kept", "gone"]
+    assert listed(f"{models}/kept/versions") == ["2"]
+    assert listed(f"{models}/kept/versions", listViewType="ArchivedOnly") == ["1"]
+    api.put(f"{models}/gone/versions/2", json=body)
+    assert api.get(f"{models}/gone").json()["properties"]["isArchived"] is True
+
+
+def test_an_endpoint_that_is_being_deleted_takes_no_deployments(plane: Plane, api: TestClient) -> None:
+    endpoint = f"{plane.workspace_id}/onlineEndpoints/my-ep"
+    plane.store.put(Resource(id=endpoint, properties={"authMode": "Key", "provisioningState": "Deleting"}))
+    assert error_of(api.put(f"{endpoint}/deployments/blue", json={})) == (409, "Conflict")
+    assert plane.deployments_of(endpoint) == []
+
+
+def test_why_a_job_has_run_out_of_time(plane: Plane, api: TestClient) -> None:
+    properties = {"jobType": "Command", "status": "Canceled", "properties": {}}
+    job = plane.store.put(Resource(id=f"{plane.workspace_id}/jobs/j", properties=properties))
+    url = f"/history/v1.0{plane.workspace_id}/runs/j/details"
+    job.internal["error"] = {"code": "JobTimeout", "message": "longer than its limit"}
+    told = api.get(url).json()
+    assert told["error"]["error"]["code"] == "JobTimeout"
+    assert [warning["message"] for warning in told["warnings"]] == ["longer than its limit"]
+    job.internal["error"] = {"code": "JobCanceled", "message": "on request"}
+    told = api.get(url).json()
+    assert (told["error"], told["warnings"]) == (None, [])
+
+
 def test_a_defect_is_answered_in_azures_shape(plane: Plane, api: TestClient, monkeypatch: pytest.MonkeyPatch) -> None:
     def broken(resource_id: str) -> Resource:
         raise RuntimeError("boom")

@@ -77,6 +77,65 @@ def test_a_deployment_that_is_deleted_while_it_is_restored_leaves_no_servers(
     assert fleet.stopped and plane.deployments.fleets == {}
 
 
+def test_a_deployment_whose_endpoint_goes_while_it_rolls_leaves_no_servers(
+    plane: Plane, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    old, new = Fleet(), Fleet()
+    resource = plane.store.put(deployment(plane))
+
+    async def roll(*_: Any) -> Fleet:
+        plane.store.remove(resource.id)
+        plane.deployments.fleets[resource.id.lower()] = new  # type: ignore[assignment]
+        return old
+
+    async def apply() -> None:
+        pass
+
+    monkeypatch.setattr(plane.deployments, "roll", roll)
+    monkeypatch.setattr(plane.deployments, "_changed", apply)
+
+    async def live() -> None:
+        operation = plane.apply_deployment(resource)
+        await plane._tasks[operation.id]
+        assert operation.status == "Failed" and operation.error is not None
+        assert operation.error["code"] == "OperationCanceled"
+
+    asyncio.run(asyncio.wait_for(live(), 60))
+    assert old.stopped and new.stopped and plane.deployments.fleets == {}
+
+
+def test_what_a_deletion_has_overtaken_does_not_say_how_the_resource_is(
+    plane: Plane, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async def wait(_: Any) -> None:
+        await asyncio.sleep(60)
+
+    monkeypatch.setattr(plane, "_do_deployment", wait)
+
+    async def live() -> None:
+        plane.store.put(Resource(id=plane.endpoint_id("my-endpoint"), properties={}))
+        resource = plane.store.put(deployment(plane))
+        put = plane.apply_deployment(resource)
+        await asyncio.sleep(0)
+        task = plane._tasks[put.id]
+        seen: list[str] = []
+
+        async def remove(_: str) -> None:
+            seen.append(resource.provisioning_state)
+
+        async def apply() -> None:
+            pass
+
+        monkeypatch.setattr(plane.deployments, "remove", remove)
+        monkeypatch.setattr(plane, "apply_gateway", apply)
+        deletion = plane.delete_deployment(resource)
+        await plane._tasks[deletion.id]
+        await task
+        assert seen == ["Deleting"] and (put.status, deletion.status) == ("Failed", "Succeeded")
+
+    asyncio.run(asyncio.wait_for(live(), 60))
+
+
 def test_sampling_goes_on_after_a_sample_that_failed(plane: Plane, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(supervisor, "PERIOD_SEC", 0.01)
     rounds = 0

@@ -36,6 +36,8 @@ from azureml_local.telemetry.series import MetricStore
 LOGGER = logging.getLogger(__name__)
 
 DRAIN_MARGIN_SEC = 2.0
+OPERATION_CANCELED = "OperationCanceled"
+DELETED_MEANWHILE = "The resource was deleted meanwhile."
 # The request that begins an operation, by its verb: faults are queued for requests.
 METHODS = {
     "endpoint": "PUT",
@@ -70,6 +72,7 @@ class Plane:
         self.metrics = metrics
         self.faults = Faults()
         self.workspace_id = workspace_id(settings.subscription_id, settings.resource_group, settings.workspace_name)
+        files = JobFiles(store, blobs, self.workspace_id)
         self.deployments = Rollouts(
             store,
             blobs,
@@ -79,9 +82,9 @@ class Plane:
             confinement,
             self.apply_gateway,
             self._struck,
+            files.place,
         )
         engine = Engine(settings.home_id, children)
-        files = JobFiles(store, blobs, self.workspace_id)
         commands = CommandJobs(home, settings, self.workspace_id, store, files, engine)
         self.jobs = Jobs(store, files, commands, self.workspace_id)
         self._tasks: dict[str, asyncio.Task[None]] = {}
@@ -126,8 +129,14 @@ class Plane:
         return operation
 
     def cancel_job(self, job: Resource) -> Operation:
-        """Cancel a job."""
-        return self._begin("cancel-job", job.id)
+        """Cancel a job; one that is being canceled already goes on being so."""
+        under_way = self._under_way(job.id)
+        return under_way[0] if under_way else self._begin("cancel-job", job.id)
+
+    def _under_way(self, resource_id: str) -> list[Operation]:
+        """Return what works on a resource."""
+        key = resource_id.lower()
+        return [entry for entry in self.store.operations_in_progress() if entry.resource_id.lower() == key]
 
     def _begin(self, verb: str, resource_id: str) -> Operation:
         operation = self.store.start_operation(verb, resource_id)
@@ -156,7 +165,7 @@ class Plane:
             if self._stopping:
                 # Stays in progress on disk, and is resumed by the next start.
                 raise
-            error = {"code": "OperationCanceled", "message": "The resource was deleted meanwhile."}
+            error = {"code": OPERATION_CANCELED, "message": DELETED_MEANWHILE}
         except DeploymentError as failure:
             error = {"code": failure.code, "message": failure.message}
             canceled = isinstance(failure, OperationCanceledError)
@@ -166,7 +175,9 @@ class Plane:
         finally:
             self._tasks.pop(operation.id, None)
         resource = self.store.find(operation.resource_id)
-        if resource is not None and operation.verb != "cancel-job":
+        # What a deletion has overtaken no longer says how the resource is.
+        overtaken = any(entry.id != operation.id for entry in self._under_way(operation.resource_id))
+        if resource is not None and operation.verb != "cancel-job" and not overtaken:
             ended = "Canceled" if canceled else "Failed"
             resource.properties["provisioningState"] = ended if error else "Succeeded"
         self.store.end_operation(operation, error, canceled=canceled)
@@ -213,6 +224,12 @@ class Plane:
         resource = self.store.get(operation.resource_id)
         serving = {"properties": _without_state(resource), "sku": dict(resource.sku or {})}
         replaced = await self.deployments.roll(resource, resource.properties, resource.sku or {})
+        if self.store.find(resource.id) is None:
+            # Its endpoint went meanwhile: no deletion is to come that would stop these servers.
+            if replaced is not None:
+                await replaced.stop()
+            await self.deployments.remove(resource.id)
+            raise DeploymentError(OPERATION_CANCELED, DELETED_MEANWHILE)
         resource.internal["serving"] = serving
         self.store.save()
         if replaced is None:

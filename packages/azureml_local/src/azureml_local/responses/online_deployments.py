@@ -8,7 +8,7 @@ from starlette.requests import Request
 from starlette.responses import JSONResponse, Response
 from starlette.routing import Route
 
-from azureml_local.exceptions import InvalidRequestError
+from azureml_local.exceptions import ConflictError, InvalidRequestError
 from azureml_local.models.deployments import put_deployment as put_deployment_resource
 from azureml_local.models.resource_ids import deployment_id
 from azureml_local.models.store import Resource
@@ -51,8 +51,10 @@ def _described(resource: Resource) -> dict[str, Any]:
 async def put_deployment(request: Request) -> Response:
     """Create or update a deployment."""
     plane = workspace_of(request)
-    plane.store.get(plane.endpoint_id(request.path_params["endpoint"]))
     resource_id, body = _id(request), await body_of(request)
+    endpoint = plane.store.get(plane.endpoint_id(request.path_params["endpoint"]))
+    if endpoint.provisioning_state == "Deleting":
+        raise ConflictError(f"The endpoint '{endpoint.name}' is being deleted; it takes no deployments any more.")
     plane.store.check_idle(resource_id)
     resource, created = put_deployment_resource(plane.store, resource_id, body, plane.settings.location)
     return accepted(plane, plane.apply_deployment(resource), resource, created=created)

@@ -14,6 +14,7 @@ from azureml_local.models.store import Resource
 from azureml_local.plane import Plane
 from azureml_local.responses.envelope import body_of, plane_of, workspace_of
 from azureml_local.responses.paths import WORKSPACE
+from azureml_local.runtime.command_jobs import JOB_TIMEOUT
 
 HISTORY = f"/history/v1.0{WORKSPACE}"
 RUN = f"{HISTORY}/runs/{{run}}"
@@ -40,7 +41,14 @@ def _asset_id(plane: Plane, job: Resource, output: str) -> str:
 
 def _error(job: Resource) -> dict[str, Any] | None:
     error = job.internal.get("error")
-    return {"error": error} if error and job.properties["status"] == "Failed" else None
+    is_told = job.properties["status"] == "Failed" or (error or {}).get("code") == JOB_TIMEOUT
+    return {"error": error} if error and is_told else None
+
+
+def _warnings(job: Resource) -> list[dict[str, str]]:
+    """Return what the SDK prints of a job that has not failed: why it has been canceled, unless on request."""
+    error = job.internal.get("error") or {}
+    return [{"source": "limits.timeout", "message": error["message"]}] if error.get("code") == JOB_TIMEOUT else []
 
 
 def _body(plane: Plane, job: Resource) -> dict[str, Any]:
@@ -87,7 +95,7 @@ async def get_details(request: Request) -> JSONResponse:
             "startTimeUtc": job.internal.get("started_at"),
             "endTimeUtc": job.internal.get("ended_at"),
             "error": _error(job),
-            "warnings": [],
+            "warnings": _warnings(job),
             "properties": job.properties["properties"],
             "logFiles": {name: plane.jobs.files.log_url(job.name, name) for name in job.internal.get("logs", [])},
         }

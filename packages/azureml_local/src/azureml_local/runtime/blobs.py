@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import base64
+import contextlib
 import datetime as dt
 import hashlib
 import hmac
 import re
 import shutil
 import ssl
+from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 from urllib.parse import quote, unquote, urlencode, urlsplit
@@ -31,6 +33,9 @@ LARGEST_PUT_BYTES = 64 << 20
 BLOCK_BYTES = 32 << 20
 APPEND_BYTES = 4 << 20
 AZUREML_URI = re.compile(r"azureml://(?:.*/)?datastores/(?P<datastore>[^/]+)/paths/(?P<path>.+)")
+
+
+FILE_NOT_READ = "FileNotRead"
 
 
 @dataclass(frozen=True)
@@ -89,6 +94,21 @@ def account_sas(key: str, account: str) -> str:
     return urlencode(fields)
 
 
+@contextlib.contextmanager
+def _answering(what: str) -> Iterator[None]:
+    """Turn a blob service that does not answer into a DeploymentError."""
+    try:
+        yield
+    except httpx.HTTPError as error:
+        reason = str(error) or type(error).__name__
+        raise DeploymentError("BlobServiceError", f"{what}: the blob service does not answer: {reason}") from error
+
+
+def printable(name: str) -> str:
+    """Return a file's name as it can be written in UTF-8, whatever its bytes are."""
+    return name.encode("utf-8", "backslashreplace").decode()
+
+
 class Blobs:
     """The blob service, spoken to with its account key."""
 
@@ -101,7 +121,8 @@ class Blobs:
     def make_container(self, account: str, container: str) -> None:
         """Create a container; one that exists is left as it is."""
         url = f"{self.root}/{account}/{container}?restype=container&{account_sas(self._key, account)}"
-        answer = self._client.put(url, headers={"x-ms-version": SAS_VERSION})
+        with _answering(container):
+            answer = self._client.put(url, headers={"x-ms-version": SAS_VERSION})
         if answer.status_code not in (201, 409):
             raise DeploymentError(
                 "BlobServiceError", f"container {container}: {answer.status_code} {answer.text[:200]}"
@@ -134,12 +155,30 @@ class Blobs:
         inside = source.resolve()
         files = [path for path in sorted(source.rglob("*")) if path.is_file()]
         files = [path for path in files if path.resolve().is_relative_to(inside)]
+        unreadable: list[str] = []
         for path in files:
             name = f"{place.path}/{path.relative_to(source).as_posix()}"
-            self._put_file(path, BlobPlace(place.account, place.container, name))
+            try:
+                self._put_file(path, BlobPlace(place.account, place.container, name))
+            except DeploymentError as error:
+                # The others of the folder go up all the same; when the service itself fails, nothing would.
+                if error.code != FILE_NOT_READ:
+                    raise
+                unreadable.append(error.message)
+        if unreadable:
+            raise DeploymentError(FILE_NOT_READ, "; ".join(unreadable))
         return len(files)
 
     def _put_file(self, source: Path, place: BlobPlace) -> None:
+        try:
+            self._put_content(source, place)
+        except (OSError, UnicodeError) as error:
+            # A container may have written any name, and any mode.
+            name = printable(source.name)
+            reason = error.strerror if isinstance(error, OSError) else "a name that is not UTF-8"
+            raise DeploymentError(FILE_NOT_READ, f"{name}: {reason}") from error
+
+    def _put_content(self, source: Path, place: BlobPlace) -> None:
         size = source.stat().st_size
         with source.open("rb") as stream:
             if size <= LARGEST_PUT_BYTES:
@@ -170,11 +209,12 @@ class Blobs:
     ) -> None:
         words = f"{urlencode(query)}&" if query else ""
         url = f"{self.root}/{place.account}/{place.container}/{quote(place.path)}?{words}"
-        answer = self._client.put(
-            url + account_sas(self._key, place.account),
-            content=content,
-            headers={"x-ms-version": SAS_VERSION, **headers},
-        )
+        with _answering(place.path):
+            answer = self._client.put(
+                url + account_sas(self._key, place.account),
+                content=content,
+                headers={"x-ms-version": SAS_VERSION, **headers},
+            )
         if answer.status_code != 201:
             raise DeploymentError(
                 "BlobServiceError", f"{place.path}: {answer.status_code} {answer.text[:200]}".rstrip()
@@ -194,15 +234,22 @@ class Blobs:
             target = destination / relative if relative else destination
             if not target.resolve().is_relative_to(destination.resolve()):
                 raise DeploymentError("InvalidBlobName", f"{name}: leads out of its folder")
-            target.parent.mkdir(parents=True, exist_ok=True)
-            url = f"{self.root}/{place.account}/{place.container}/{quote(name)}?{account_sas(self._key, place.account)}"
-            with self._client.stream("GET", url, headers={"x-ms-version": SAS_VERSION}) as answer:
-                if answer.status_code != 200:
-                    raise DeploymentError("BlobServiceError", f"{name}: the blob service answers {answer.status_code}")
-                with target.open("wb") as stream:
-                    for chunk in answer.iter_bytes(1 << 20):
-                        stream.write(chunk)
+            try:
+                with _answering(name):
+                    self._get(place, name, target)
+            except OSError as error:
+                raise DeploymentError("FileNotWritten", f"{name}: {error.strerror}") from error
         return len(names)
+
+    def _get(self, place: BlobPlace, name: str, target: Path) -> None:
+        target.parent.mkdir(parents=True, exist_ok=True)
+        url = f"{self.root}/{place.account}/{place.container}/{quote(name)}?{account_sas(self._key, place.account)}"
+        with self._client.stream("GET", url, headers={"x-ms-version": SAS_VERSION}) as answer:
+            if answer.status_code != 200:
+                raise DeploymentError("BlobServiceError", f"{name}: the blob service answers {answer.status_code}")
+            with target.open("wb") as stream:
+                for chunk in answer.iter_bytes(1 << 20):
+                    stream.write(chunk)
 
     def _names(self, place: BlobPlace) -> list[str]:
         names: list[str] = []
@@ -210,7 +257,8 @@ class Blobs:
         while True:
             query = urlencode({"restype": "container", "comp": "list", "prefix": place.path, "marker": marker})
             url = f"{self.root}/{place.account}/{place.container}?{query}&{account_sas(self._key, place.account)}"
-            answer = self._client.get(url, headers={"x-ms-version": SAS_VERSION})
+            with _answering(place.path):
+                answer = self._client.get(url, headers={"x-ms-version": SAS_VERSION})
             if answer.status_code != 200:
                 raise DeploymentError(
                     "BlobServiceError", f"{place.container}: the blob service answers {answer.status_code}"

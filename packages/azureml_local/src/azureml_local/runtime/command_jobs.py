@@ -25,6 +25,7 @@ from azureml_local.runtime.job_files import JobFiles, JobFolder
 T = TypeVar("T")
 LOG_END_LIMIT_SEC = 10.0
 CONTAINER_NAME_LIMIT = 60
+JOB_TIMEOUT = "JobTimeout"
 
 
 @dataclass(frozen=True)
@@ -281,7 +282,7 @@ class CommandJobs:
                 first_failed = await asyncio.wait_for(unless(canceled, self._first_failed(nodes)), _left_sec(job, spec))
             except asyncio.TimeoutError:
                 message = f"The job ran longer than its limit of {spec.timeout_sec:g} s (limits.timeout)."
-                reason = Outcome("Canceled", {"code": "JobTimeout", "message": message})
+                reason = Outcome("Canceled", {"code": JOB_TIMEOUT, "message": message})
             if canceled.is_set():
                 reason = CANCELED
             if reason is not None or first_failed is not None:

@@ -170,7 +170,7 @@ class JobFiles:
     def _is_output(self, place: BlobPlace) -> bool:
         """Say whether a job has promised this place as an output."""
         return any(
-            place_of(str(output["uri"])) == place
+            _names(str(output["uri"]), place)
             for job in self._store.children(f"{self._workspace_id}/jobs")
             for output in job.properties["outputs"].values()
             if "uri" in output
@@ -179,27 +179,38 @@ class JobFiles:
     async def collect(self, spec: CommandSpec, paths: Mapping[str, str], nodes: Sequence[JobFolder]) -> None:
         """Send every node's ./outputs and ./logs, the named outputs and the lifecycle log up.
 
-        Of files of one name, the first node's stays, as it goes last.
+        Of files of one name, the first node's stays, as it goes last. What cannot go up keeps nothing else back: it is
+        told at the end. A job that failed before its inputs were there has no paths, and no named outputs.
         """
         folder = nodes[0]
-        artifacts = place_of(artifact_uri(folder.job_name))
-        try:
-            for node in reversed(nodes):
-                for name in ("outputs", "logs"):
-                    await self._upload(node.work_dir / name, below(artifacts, name))
-            for output in spec.outputs:
-                source = host_path(folder, paths[f"outputs.{output.name}"])
-                if source.exists():
-                    count = await self._upload(source, self.place(output.uri))
-                    folder.note(f"output {output.name}: {count} files to {output.uri}")
-                else:
-                    folder.note(f"output {output.name}: nothing was written")
-            await self._upload(folder.lifecycle_log, below(artifacts, LIFECYCLE_LOG))
-        except DeploymentError as error:
-            raise JobError("OutputNotUploaded", error.message) from error
+        artifacts = artifact_uri(folder.job_name)
+        missed: list[str] = []
 
-    async def _upload(self, source: Path, place: BlobPlace) -> int:
-        return await asyncio.to_thread(self._blobs.upload, source, place) if source.exists() else 0
+        async def send(what: str, source: Path, uri: str, name: str = "") -> None:
+            try:
+                place = self.place(uri)
+                count = await asyncio.to_thread(self._blobs.upload, source, below(place, name) if name else place)
+            except (DeploymentError, JobError) as error:
+                missed.append(f"{what}: {error.message}")
+                folder.note(missed[-1])
+            else:
+                folder.note(f"{what}: {count} files to {uri}{name}")
+
+        for node in reversed(nodes):
+            for name in ("outputs", "logs"):
+                if (node.work_dir / name).exists():
+                    await send(f"./{name}", node.work_dir / name, artifacts, name)
+        for output in spec.outputs:
+            if (path := paths.get(f"outputs.{output.name}")) is None:
+                continue
+            if (source := host_path(folder, path)).exists():
+                await send(f"output {output.name}", source, output.uri)
+            else:
+                folder.note(f"output {output.name}: nothing was written")
+        if folder.lifecycle_log.exists():
+            await send("the lifecycle log", folder.lifecycle_log, artifacts, LIFECYCLE_LOG)
+        if missed:
+            raise JobError("OutputNotUploaded", "; ".join(missed))
 
     async def stream_log(self, folder: JobFolder, ended: asyncio.Event) -> None:
         """Append what the command prints to its log in the blobs, until all of it is there."""
@@ -235,6 +246,14 @@ class JobFiles:
     def log_url(self, job_name: str, name: str) -> str:
         """Return a URL with which a client reads one of a job's logs."""
         return self._blobs.readable_url(below(place_of(artifact_uri(job_name)), name))
+
+
+def _names(uri: str, place: BlobPlace) -> bool:
+    """Say whether a URI names a place; one that names none at all is somebody else's trouble."""
+    try:
+        return place_of(uri) == place
+    except DeploymentError:
+        return False
 
 
 def below(place: BlobPlace, name: str) -> BlobPlace:

@@ -12,6 +12,7 @@ from typing import Any
 from azureml_local.exceptions import AzureError, ConflictError, DeploymentError, InvalidRequestError, JobError
 from azureml_local.models.computes import SERVERLESS, capacity
 from azureml_local.models.jobs import (
+    CommandSpec,
     compute_name,
     is_terminal,
     job_kind,
@@ -59,7 +60,8 @@ class Jobs:
         job = put_job(self._store, resource_id, body, internal)
         try:
             self._check(job.name, job.properties)
-        except AzureError:
+        except Exception:
+            # Also what only a defect here raises must leave no job behind that never begins.
             self._store.remove(job.id)
             raise
         self._begin(job)
@@ -69,7 +71,9 @@ class Jobs:
         """Refuse what could not run."""
         kind = job_kind(properties)
         if kind == "command":
-            wanted = parse_command(properties).node_count
+            spec = parse_command(properties)
+            self._check_outputs(spec)
+            wanted = spec.node_count
             compute, nodes = self._capacity(properties)
             if wanted > nodes:
                 raise InvalidRequestError(
@@ -78,11 +82,32 @@ class Jobs:
                 )
         elif kind == "sweep":
             # All trials differ in values alone.
-            trial = trial_properties(properties, parse_sweep(properties), 0, display_name=name)
+            sweep = parse_sweep(properties)
+            for number in range(len(sweep.trials)):
+                self._check_free(name, f"{name}_{number}")
+            trial = trial_properties(properties, sweep, 0, display_name=name)
             self._check(name, {**trial, "outputs": with_places(name, trial["outputs"])})
         else:
             for step in parse_pipeline(self._store, name, properties):
+                self._check_free(name, step.job_name)
                 self._check(step.job_name, step.properties)
+
+    def _check_free(self, parent: str, child: str) -> None:
+        """Refuse a parent whose child's name another job has already."""
+        if self._store.find(f"{self._collection}/{child}") is not None:
+            raise ConflictError(
+                f"The job '{parent}' needs a child named '{child}', and another job has that name already; give it "
+                "another name.",
+                "UserError",
+            )
+
+    def _check_outputs(self, spec: CommandSpec) -> None:
+        """Refuse an output that has no place to go to, before the command has run for nothing."""
+        for output in spec.outputs:
+            try:
+                self.files.place(output.uri)
+            except JobError as error:
+                raise InvalidRequestError(f"outputs.{output.name}: {error.message}", error.code) from error
 
     def _capacity(self, properties: Mapping[str, Any]) -> tuple[str, int]:
         """Return the compute that a job runs on and its number of nodes."""
@@ -94,7 +119,12 @@ class Jobs:
     def _begin_child(self, parent: Resource, name: str, properties: Mapping[str, Any]) -> Resource:
         """Begin a child, or find the one that was begun before a restart."""
         child_id = f"{self._collection}/{name}"
-        return self._store.find(child_id) or self.submit(child_id, {"properties": properties}, parent)
+        found = self._store.find(child_id)
+        if found is None:
+            return self.submit(child_id, {"properties": properties}, parent)
+        if found.internal.get("parent") != parent.name:
+            self._check_free(parent.name, name)
+        return found
 
     def _begin(self, job: Resource, *, again: bool = False) -> None:
         key = job.id.lower()
@@ -138,7 +168,12 @@ class Jobs:
         kind = job_kind(job.properties)
         if kind != "command":
             self._say(job, "Running")
-            return await (run_sweep if kind == "sweep" else run_pipeline)(job, canceled, self._family)
+            try:
+                return await (run_sweep if kind == "sweep" else run_pipeline)(job, canceled, self._family)
+            except Exception:
+                # Nobody would wait for its children any more.
+                await asyncio.gather(*(self.cancel(child) for child in self.children(job)))
+                raise
         compute, nodes = self._capacity(job.properties)
         async with self._slots.hold(compute, nodes, canceled, node_count(job.properties)) as held:
             if not held:

@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import asyncio
+import logging
 from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
+from azureml_local.exceptions import DeploymentError
 from azureml_local.models.jobs import is_terminal
 from azureml_local.models.pipelines import continues_on_failure, parse_pipeline
 from azureml_local.models.store import Resource, Store, now_text
@@ -15,6 +17,7 @@ from azureml_local.models.tracking import BEST_TRIAL_PROPERTY, best_trial
 from azureml_local.runtime.command_jobs import CANCELED, Outcome, failed
 from azureml_local.runtime.job_files import JobFiles
 
+LOGGER = logging.getLogger(__name__)
 PIPELINE_LOG = "logs/azureml/executionlogs.txt"
 SWEEP_LOG = "azureml-logs/hyperdrive.txt"
 
@@ -47,7 +50,12 @@ class Journal:
         """Write a line."""
         self._lines.append(f"{now_text()} {line}")
         async with self._writing:
-            await self._family.files.write_log(self._job.name, self._name, self._lines)
+            try:
+                await self._family.files.write_log(self._job.name, self._name, self._lines)
+            except DeploymentError as error:
+                # The children's work is not lost for a line about it; the next line brings this one along.
+                LOGGER.warning("job %s: %s: %s", self._job.name, self._name, error.message)
+                return
         self._job.internal["logs"] = [self._name]
 
 
@@ -72,8 +80,8 @@ async def run_sweep(job: Resource, canceled: asyncio.Event, family: Family) -> O
 
     running = [asyncio.create_task(trial(number)) for number in range(len(spec.trials))]
     try:
-        _, late = await asyncio.wait(running, timeout=spec.timeout_sec)
-        if late:
+        done, late = await asyncio.wait(running, timeout=spec.timeout_sec, return_when=asyncio.FIRST_EXCEPTION)
+        if late and not any(task.exception() for task in done):
             expired = True
             await journal.note(f"the sweep's limit of {spec.timeout_sec:g} s has passed")
             children = [family.store.find(f"{job.id}_{number}") for number in range(len(spec.trials))]

@@ -10,12 +10,12 @@ from collections.abc import Awaitable, Callable
 from pathlib import Path
 from typing import Any
 
-from azureml_local.exceptions import DeploymentError
+from azureml_local.exceptions import DeploymentError, JobError
 from azureml_local.files import make_private_dir, tail_lines, write_atomic
 from azureml_local.models.deployments import DeploymentSpec, parse_spec
 from azureml_local.models.resource_ids import last_name
 from azureml_local.models.store import Resource, Store, now_text
-from azureml_local.runtime.blobs import Blobs, discard, place_of
+from azureml_local.runtime.blobs import BlobPlace, Blobs, discard
 from azureml_local.runtime.children import Children
 from azureml_local.runtime.confinement import Confinement
 from azureml_local.runtime.environments import ensure_environment, parse_conda_file
@@ -37,6 +37,7 @@ class Rollouts:
         confinement: Confinement,
         changed: Callable[[], Awaitable[None]],
         struck: Callable[[DeploymentSpec], DeploymentSpec],
+        place: Callable[[str], BlobPlace],
     ) -> None:
         self.fleets: dict[str, Fleet] = {}
         self._store = store
@@ -47,6 +48,7 @@ class Rollouts:
         self._confinement = confinement
         self._changed = changed
         self._struck = struck
+        self._place = place
 
     def fleet(self, deployment_id: str) -> Fleet | None:
         """Return the fleet that serves a deployment."""
@@ -127,7 +129,7 @@ class Rollouts:
         digest = hashlib.sha256(f"{spec.code_id}\n{spec.model_id}".lower().encode()).hexdigest()[:16]
         content = folder / f"content-{digest}"
         complete = content / ".complete"
-        code = place_of(str(self._asset(spec.code_id).properties["codeUri"]))
+        code = self._place_of(str(self._asset(spec.code_id).properties["codeUri"]))
         app_root = content / "azureml-app" / code.name
         model_dir: Path | None = None
         if spec.model_id is not None:
@@ -139,13 +141,19 @@ class Rollouts:
             count = await asyncio.to_thread(self._blobs.download, code, app_root.parent)
             note(f"code: {count} files in {app_root}")
             if spec.model_id is not None and model_dir is not None:
-                model = place_of(str(self._asset(spec.model_id).properties["modelUri"]))
+                model = self._place_of(str(self._asset(spec.model_id).properties["modelUri"]))
                 count = await asyncio.to_thread(self._blobs.download, model, model_dir)
                 note(f"model: {count} files in {model_dir}")
             write_atomic(complete, "")
         if not (app_root / spec.scoring_script).is_file():
             raise DeploymentError("ScoringScriptNotFound", f"The code folder has no file {spec.scoring_script}.")
         return ServerFiles(environment, app_root, model_dir, make_private_dir(folder / "instances"))
+
+    def _place_of(self, uri: str) -> BlobPlace:
+        try:
+            return self._place(uri)
+        except JobError as error:
+            raise DeploymentError(error.code, error.message) from error
 
     def _asset(self, asset_id: str) -> Resource:
         found = self._store.find(asset_id)
