@@ -113,15 +113,30 @@ def test_a_uri_without_a_scheme_is_told_what_it_lacks() -> None:
     assert SECRET not in said and "***" not in said and "^" not in said
 
 
-@pytest.mark.parametrize("text", ["1e999", "-1e999", "[1.0, 2e400]"])
+@pytest.mark.parametrize("text", ["1e999", "-1e999", "[1.0, 2e400]", "1" + "0" * 400, "-9223372036854775809"])
 def test_a_number_that_overflows_is_refused(text: str) -> None:
     with pytest.raises(InputError, match=r"file\.json: not JSON: .* is too large a number"):
         parse_json(text, "file.json")
 
 
+def test_the_largest_number_that_counts_is_taken() -> None:
+    assert parse_json("[9223372036854775807, -9223372036854775807]", "f") == [2**63 - 1, 1 - 2**63]
+
+
+@pytest.mark.parametrize("text", [r'{"payload": "\ud83d"}', r'{"\uDE00": 1}', r'["\ud83d \ude00"]'])
+def test_half_of_a_character_is_refused(text: str) -> None:
+    with pytest.raises(InputError, match=r"file\.json: not JSON: \\ud[0-9a-f]{3} is half of a character"):
+        parse_json(text, "file.json")
+
+
+def test_both_halves_are_a_character() -> None:
+    assert parse_json(r'["\uD83D\ude00", "\\ud83d"]', "file.json") == ["\U0001f600", "\\ud83d"]
+
+
 @pytest.mark.parametrize(
     ("text", "says"),
     [
+        ("a: 1\nb:\n  c: 2\n  'c': 3", "line 4, column 3: the key 'c' stands twice in one mapping"),
         ("at: 2024-13-45", "month must be in 1..12"),
         ("count: !!int many", "invalid literal for int"),
         ("flag: !!bool perhaps", "perhaps"),
@@ -137,3 +152,9 @@ def test_yaml_that_cannot_be_read_is_an_input_error(tmp_path: Path, text: str, s
         read_yaml(path)
     assert str(refusal.value).startswith(f"{path}: ")
     assert says in str(refusal.value)
+
+
+def test_a_yaml_mapping_may_override_what_it_is_filled_with(tmp_path: Path) -> None:
+    path = tmp_path / "endpoint.yml"
+    path.write_text("a: {deep: &a {x: 1, y: 2}}\nb: &b {<<: *a, x: 3}\nc: {<<: *b, <<: *a, y: 4}\n")
+    assert read_yaml(path) == {"a": {"deep": {"x": 1, "y": 2}}, "b": {"x": 3, "y": 2}, "c": {"x": 1, "y": 4}}

@@ -21,7 +21,30 @@ from aml_tool_core.errors import InputError
 SCHEMA_PACKAGE = "aml_model_optimizer_schemas"
 _SUFFIX = ".schema.json"
 _MAX_SHOWN_CHARS = 200
+_YAML_MERGE = "tag:yaml.org,2002:merge"
 _NOT_SHOWN = "the value (not shown)"
+_LARGEST_INT = 2**63 - 1  # everything that counts in these files does so in 64 bits
+_HALF_CHARACTER = "\\ud"  # how JSON writes a character beyond U+FFFF: as two of them
+
+
+class _KeyTwice(yaml.MarkedYAMLError):
+    """A mapping with two equal keys: YAML by its form, but forbidden (1.2, section 3.2.1.3)."""
+
+
+class _YamlLoader(yaml.SafeLoader):
+    """PyYAML's safe loader takes the last of several equal keys without a word; this one refuses them."""
+
+    def compose_mapping_node(self, anchor: Any) -> yaml.MappingNode:
+        """Return a mapping as it is written, before `<<` is filled in, which the mapping's own keys may override."""
+        node = super().compose_mapping_node(anchor)
+        seen: set[tuple[str, str]] = set()
+        for key, _ in node.value:
+            if not isinstance(key, yaml.ScalarNode) or key.tag == _YAML_MERGE:
+                continue
+            if (key.tag, key.value) in seen:
+                raise _KeyTwice(None, None, f"the key {key.value!r} stands twice in one mapping", key.start_mark)
+            seen.add((key.tag, key.value))
+        return node
 
 
 def read_text(path: Path) -> str:
@@ -37,11 +60,21 @@ def read_text(path: Path) -> str:
 
 
 def parse_json(text: str, source: str) -> Any:
-    """Parse JSON; duplicate keys, NaN, Infinity and what overflows to it are errors. `source` names the text."""
+    """Parse JSON; duplicate keys, NaN, Infinity, what overflows to it and halves of characters are errors.
+
+    `source` names the text.
+    """
     try:
-        return json.loads(
-            text, object_pairs_hook=_no_duplicates, parse_constant=_no_constant, parse_float=_finite_float
+        document = json.loads(
+            text,
+            object_pairs_hook=_no_duplicates,
+            parse_constant=_no_constant,
+            parse_float=_finite_float,
+            parse_int=_countable_int,
         )
+        if _HALF_CHARACTER in text.lower():
+            _check_characters(document)
+        return document
     except json.JSONDecodeError as error:
         raise InputError(f"{source}: line {error.lineno}, column {error.colno}: not JSON: {error.msg}") from None
     except (ValueError, RecursionError) as error:
@@ -57,14 +90,15 @@ def read_json(path: Path, schema: str | None = None) -> Any:
 
 
 def read_yaml(path: Path) -> Any:
-    """Read one YAML document (safe constructors only). Raises InputError."""
+    """Read one YAML document (safe constructors only); a key that stands twice is an error. Raises InputError."""
     try:
-        return yaml.safe_load(read_text(path))
+        return yaml.load(read_text(path), _YamlLoader)
     except yaml.YAMLError as error:
         mark = getattr(error, "problem_mark", None)
         place = f"line {mark.line + 1}, column {mark.column + 1}: " if mark else ""
         problem = getattr(error, "problem", None) or getattr(error, "reason", None) or "unreadable"
-        raise InputError(f"{path}: {place}not YAML: {problem}") from None
+        said = problem if isinstance(error, _KeyTwice) else f"not YAML: {problem}"
+        raise InputError(f"{path}: {place}{said}") from None
     except RecursionError:
         raise InputError(f"{path}: not YAML that can be read: it is nested too deeply") from None
     except (ValueError, LookupError) as error:  # PyYAML's own, from values such as 2024-13-45 or !!int x
@@ -184,6 +218,21 @@ def _finite_float(text: str) -> float:
     if math.isinf(number):
         raise ValueError(f"{text[:20]} is too large a number")
     return number
+
+
+def _countable_int(text: str) -> int:
+    number = int(text)
+    if abs(number) > _LARGEST_INT:
+        raise ValueError(f"{text[:20]} is too large a number")
+    return number
+
+
+def _check_characters(document: Any) -> None:
+    try:
+        json.dumps(document, ensure_ascii=False).encode("utf-8")
+    except UnicodeEncodeError as error:
+        half = ord(error.object[error.start])
+        raise ValueError(f"\\u{half:04x} is half of a character; its other half is missing beside it") from None
 
 
 def _no_constant(name: str) -> Any:
