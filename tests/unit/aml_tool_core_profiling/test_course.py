@@ -81,6 +81,15 @@ def test_a_range_bounds_a_search_that_begins_in_its_middle() -> None:
     assert plan.question.start == pytest.approx(100)
 
 
+def test_a_search_for_a_whole_rate_stays_on_whole_numbers_of_its_range() -> None:
+    asked = {"search": {}, "sla": {"latency_ms_99": 50}}
+    plan = planned({"target_rps": {"from": 0.2, "to": 3.9}, **asked}, whole=True)
+    assert isinstance(plan, Search)
+    assert (plan.question.lowest, plan.question.start, plan.question.highest) == (1, 2, 3)
+    with pytest.raises(InputError, match=r"target_rps: from 1\.2 to 1\.8: holds no whole number"):
+        planned({"target_rps": {"from": 1.2, "to": 1.8}, **asked}, whole=True)
+
+
 def test_the_limits_are_those_of_the_sla_too() -> None:
     plan = planned({"sla": {"error_percent": 1, "latency_ms_99": 9}, "search": {"constraints": {"latency_ms_99": 5}}})
     assert isinstance(plan, Search) and plan.limits == {"error_percent": 1, "latency_ms_99": 5}

@@ -16,6 +16,9 @@ from aml_tool_core.profiling.sweep import bounds, is_single, values
         ({"from": 0.1, "to": 0.4, "steps": 4}, False, (0.1, 0.2, 0.3, 0.4)),
         ({"from": 1, "to": 1000, "steps": 4, "scale": "log"}, False, (1, 10, 100, 1000)),
         ({"from": 1, "to": 4, "steps": 9}, True, (1, 2, 3, 4)),
+        ({"from": 0.2, "to": 3, "steps": 3}, True, (1, 2, 3)),
+        ({"from": 0.2, "to": 3.9, "steps": 2, "scale": "log"}, True, (1, 3)),
+        ({"from": 1.5, "to": 2.5, "steps": 5}, True, (2,)),
         ({"from": 3, "to": 1e7, "steps": 3, "scale": "linear"}, True, (3, 5000002, 10000000)),
     ],
 )
@@ -37,7 +40,12 @@ def test_a_range_needs_its_steps() -> None:
 @pytest.mark.parametrize("ends", [(2, 1), (2, 2)])
 def test_a_range_goes_upwards(ends: tuple[int, int]) -> None:
     with pytest.raises(InputError, match="`to` must be the larger one"):
-        bounds({"from": ends[0], "to": ends[1]}, "config.json: /x")
+        bounds({"from": ends[0], "to": ends[1]}, "config.json: /x", whole=False)
+
+
+def test_a_range_of_whole_numbers_holds_one() -> None:
+    with pytest.raises(InputError, match=r"x: from 1.2 to 1.8: holds no whole number"):
+        bounds({"from": 1.2, "to": 1.8}, "x", whole=True)
 
 
 def test_a_single_number_is_no_sweep() -> None:

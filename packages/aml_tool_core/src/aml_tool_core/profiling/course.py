@@ -180,8 +180,9 @@ def _search(
     axis, key = (RATE, RATE) if model is LoadModel.OPEN else (CONNECTIONS, concurrency_key)
     if axis == RATE and not _is_single(config.get(concurrency_key)):
         raise InputError(f"{place(concurrency_key)}: a search varies {RATE} alone; give one number")
-    start, limited = _start(config.get(key), place(key), base.connections if axis == CONNECTIONS else DEFAULT_RATE)
     whole = axis == CONNECTIONS or whole_rates
+    default = base.connections if axis == CONNECTIONS else DEFAULT_RATE
+    start, limited = _start(config.get(key), place(key), default, whole=whole)
     probe_sec = _probe_sec(asked, limits, base.duration_sec, place)
     return Search(
         base=base,
@@ -214,14 +215,14 @@ def _probe_sec(
     return found
 
 
-def _start(setting: Any, place: str, default: float) -> tuple[float, sweep.Bounds | None]:
+def _start(setting: Any, place: str, default: float, *, whole: bool) -> tuple[float, sweep.Bounds | None]:
     """Return where to begin, and the bounds where the configuration states some."""
     if setting is None:
         return float(default), None
     if _is_single(setting):
         return float(setting), None
     if isinstance(setting, Mapping):
-        limited = sweep.bounds(setting, place)
+        limited = sweep.bounds(setting, place, whole=whole)
         return math.sqrt(limited.lowest * limited.highest), limited
     raise InputError(f"{place}: a list is for a sweep; for a search give a number to begin with, or from and to")
 

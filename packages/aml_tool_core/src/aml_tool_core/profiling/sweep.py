@@ -29,7 +29,7 @@ def values(setting: Any, place: str, *, whole: bool) -> tuple[float, ...]:
         return tuple(float(one) for one in setting)
     if "steps" not in setting:
         raise InputError(f"{place}: steps: missing; a sweep over a range needs the number of its values")
-    limits = bounds(setting, place)
+    limits = bounds(setting, place, whole=whole)
     count = int(setting["steps"])
     shares = [index / (count - 1) for index in range(count)]
     if setting.get("scale") == "log":
@@ -43,12 +43,19 @@ def values(setting: Any, place: str, *, whole: bool) -> tuple[float, ...]:
     return tuple(dict.fromkeys(rounded))
 
 
-def bounds(setting: Mapping[str, Any], place: str) -> Bounds:
-    """Return the ends of a range. Raises InputError where they are the wrong way round."""
+def bounds(setting: Mapping[str, Any], place: str, *, whole: bool) -> Bounds:
+    """Return the ends of a range, of whole numbers the first and the last in it.
+
+    Raises InputError where they are the wrong way round, or hold no whole number.
+    """
     lowest, highest = float(setting["from"]), float(setting["to"])
     if lowest >= highest:
         raise InputError(f"{place}: from {lowest:g} to {highest:g}: `to` must be the larger one")
-    return Bounds(lowest, highest)
+    if not whole:
+        return Bounds(lowest, highest)
+    if math.ceil(lowest) > math.floor(highest):
+        raise InputError(f"{place}: from {lowest:g} to {highest:g}: holds no whole number; the engine takes no other")
+    return Bounds(float(math.ceil(lowest)), float(math.floor(highest)))
 
 
 def _plain(value: float) -> float:
