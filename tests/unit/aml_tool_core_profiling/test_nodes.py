@@ -86,6 +86,15 @@ SECOND = replace(
             {"OMPI_COMM_WORLD_RANK": "2", "OMPI_COMM_WORLD_SIZE": "3", "AZ_BATCH_MASTER_NODE": "10.0.0.4:6000"},
             (2, 3, "10.0.0.4", 6000),
         ),
+        (
+            {"OMPI_COMM_WORLD_RANK": "2", "OMPI_COMM_WORLD_SIZE": "3", "AZ_BATCH_MASTER_NODE": "[fd00::4]:6000"},
+            (2, 3, "fd00::4", 6000),
+        ),
+        (
+            {"OMPI_COMM_WORLD_RANK": "2", "OMPI_COMM_WORLD_SIZE": "3", "AZ_BATCHAI_MPI_MASTER_NODE": "fd00::4"},
+            (2, 3, "fd00::4", node_place.DEFAULT_PORT),
+        ),
+        ({"RANK": "1", "WORLD_SIZE": "2", "MASTER_ADDR": "[::1]", "MASTER_PORT": "6105"}, (1, 2, "::1", 6105)),
     ],
 )
 def test_azureml_tells_a_node_its_place(variables: dict[str, str], wanted: tuple[int, int, str, int] | None) -> None:
@@ -246,10 +255,10 @@ def test_exact_moments_are_those_of_all_requests() -> None:
     assert side_by_side.together([replace(FIRST, latency=Histogram.of(()))]).latency.total == 0
 
 
-def meet(secret: bytes, other: bytes) -> tuple[rendezvous.Channel, rendezvous.Channel] | None:
+def meet(secret: bytes, other: bytes, host: str = "127.0.0.1") -> tuple[rendezvous.Channel, rendezvous.Channel] | None:
     """Return both ends of a channel between two nodes; None where the caller is let go."""
     called: list[rendezvous.Channel] = []
-    with rendezvous.listen("127.0.0.1", 0) as server:
+    with rendezvous.listen(host, 0) as server:
         port = server.getsockname()[1]
 
         def accept() -> None:
@@ -260,9 +269,25 @@ def meet(secret: bytes, other: bytes) -> tuple[rendezvous.Channel, rendezvous.Ch
 
         thread = threading.Thread(target=accept)
         thread.start()
-        caller = rendezvous.call("127.0.0.1", port, other, {"rank": 7}, time.monotonic() + 2)
+        caller = rendezvous.call(host, port, other, {"rank": 7}, time.monotonic() + 2)
         thread.join()
     return (caller, called[0]) if called else None
+
+
+def has_ipv6() -> bool:
+    try:
+        with socket.create_server(("::1", 0), family=socket.AF_INET6):
+            return True
+    except OSError:
+        return False
+
+
+@pytest.mark.skipif(not has_ipv6(), reason="this machine has no IPv6 loopback address")
+def test_nodes_meet_at_an_address_of_version_6() -> None:
+    met = meet(b"secret", b"secret", "::1")
+    assert met is not None
+    for channel in met:
+        channel.close()
 
 
 def test_nodes_talk_and_know_each_others_clock() -> None:

@@ -80,7 +80,7 @@ def _master(environment: Mapping[str, str]) -> tuple[str, int]:
     host, port = environment.get("MASTER_ADDR", ""), environment.get("MASTER_PORT", "")
     if not host:
         told = next((environment[name] for name in _MPI_MASTER if environment.get(name)), "")
-        host, _, told_port = told.partition(":")
+        host, told_port = _split(told)
         port = port or told_port
     if not host:
         raise InputError(
@@ -89,4 +89,13 @@ def _master(environment: Mapping[str, str]) -> tuple[str, int]:
         )
     if port and not (port.isdecimal() and 0 < int(port) < 65536):
         raise InputError(f"MASTER_PORT: {port!r} is not a port")
-    return host, int(port or DEFAULT_PORT)
+    return host.strip("[]"), int(port or DEFAULT_PORT)
+
+
+def _split(told: str) -> tuple[str, str]:
+    """Split `ADDRESS:PORT`; an IPv6 address is in brackets there, and one without them has no port."""
+    if told.startswith("["):
+        host, _, port = told.partition("]")
+        return host, port.removeprefix(":")
+    host, _, port = told.partition(":")
+    return (told, "") if ":" in port else (host, port)

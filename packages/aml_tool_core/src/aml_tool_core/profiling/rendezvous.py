@@ -153,13 +153,20 @@ def listen(host: str, port: int) -> socket.socket:
     Raises ToolError.
     """
     try:
-        try:
-            return socket.create_server((host, port), backlog=128)
-        except OSError as error:
-            # Behind a translated address, node 0 does not have the one that the others know.
-            if error.errno != errno.EADDRNOTAVAIL and not isinstance(error, socket.gaierror):
-                raise
-            return socket.create_server(("", port), backlog=128)
+        addresses = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)
+    except socket.gaierror:
+        addresses = []
+    try:
+        for family, _, _, _, address in addresses:
+            try:
+                return socket.create_server(address, family=family, backlog=128)
+            except OSError as error:
+                # Behind a translated address, node 0 does not have the one that the others know.
+                if error.errno not in (errno.EADDRNOTAVAIL, errno.EAFNOSUPPORT):
+                    raise
+        if socket.has_dualstack_ipv6():
+            return socket.create_server(("", port), family=socket.AF_INET6, backlog=128, dualstack_ipv6=True)
+        return socket.create_server(("", port), backlog=128)
     except OSError as error:
         raise ToolError(f"{host}:{port}: node 0 cannot listen there for the others: {error.strerror}") from None
 
