@@ -141,6 +141,15 @@ def test_the_same_command_a_second_time_keeps_what_was_measured_since(folder: Pa
     assert again(opened(folder, MADE_FROM, brought, LOG), 8) == [measured(rate) for rate in points(7)] + [None]
 
 
+def test_what_was_brought_is_known_to_be_so_once(folder: Path, tmp_path: Path) -> None:
+    brought = tmp_path / "brought"
+    fill(opened(brought, MADE_FROM, None, LOG), 2)
+    assert opened(folder, MADE_FROM, brought, LOG).taken_over
+    assert not opened(folder, MADE_FROM, brought, LOG).taken_over, "it is here already"
+    assert not opened(brought, MADE_FROM, brought, LOG).taken_over
+    assert not opened(folder, MADE_FROM, None, LOG).taken_over
+
+
 def test_what_was_brought_replaces_less_or_something_else(folder: Path, tmp_path: Path) -> None:
     brought = tmp_path / "brought"
     fill(opened(brought, MADE_FROM, None, LOG), 3)

@@ -41,6 +41,7 @@ class Checkpoint:
     folder: Path | None
     made_from: Mapping[str, str] = field(default_factory=dict)
     log: logging.Logger = field(default_factory=lambda: logging.getLogger(__name__))
+    taken_over: bool = False  # what is there was brought from elsewhere just now
     _next: int = 1
 
     def recorded(self, point: Point, repeat: int) -> Measured | None:
@@ -103,15 +104,14 @@ def opened(folder: Path, made_from: Mapping[str, str], resume: Path | None, log:
     With `resume`, a folder brought from elsewhere (one of runs, or the outputs that hold it), its runs are taken over
     first, unless what is here is already farther. Raises InputError where there are none, or none that fit.
     """
-    if resume is not None:
-        _take_over(_runs_in(resume), folder, made_from, log)
+    taken_over = resume is not None and _take_over(_runs_in(resume), folder, made_from, log)
     state = _state(folder, log)
     if state is not None:
         reason = _obstacle(state, made_from)
         count = len(_files(folder))
         if reason is None:
             log.info("%s: going on after %d finished run%s", folder, count, "" if count == 1 else "s")
-            return Checkpoint(folder, made_from, log)
+            return Checkpoint(folder, made_from, log, taken_over)
         log.info("%s: starting anew: %s", folder, reason)
     outputs.make_folder(folder)
     _clear(folder)
@@ -119,7 +119,8 @@ def opened(folder: Path, made_from: Mapping[str, str], resume: Path | None, log:
     return Checkpoint(folder, made_from, log)
 
 
-def _take_over(source: Path, folder: Path, made_from: Mapping[str, str], log: logging.Logger) -> None:
+def _take_over(source: Path, folder: Path, made_from: Mapping[str, str], log: logging.Logger) -> bool:
+    """Tell whether the runs of a folder now stand in another, in the place of what was there."""
     state = _state(source, log)
     reason = "its state cannot be read" if state is None else _obstacle(state, made_from)
     if reason is not None:
@@ -128,17 +129,18 @@ def _take_over(source: Path, folder: Path, made_from: Mapping[str, str], log: lo
             "the flag out"
         )
     if folder.exists() and source.resolve() == folder.resolve():
-        return
+        return False
     here = _state(folder, log)
     if here is not None and _obstacle(here, made_from) is None and len(_files(folder)) >= len(_files(source)):
         log.info("%s: not taken over: %s is as far or farther", source, folder)  # the same command, a second time
-        return
+        return False
     outputs.make_folder(folder)
     _clear(folder)
     for path in _files(source):
         outputs.write_text(folder / path.name, _text(path))
     _write_state(folder, made_from, finished=False)  # last: without it, what was copied does not count
     log.info("%s: its %d finished runs are taken over", source, len(_files(folder)))
+    return True
 
 
 def _runs_in(folder: Path) -> Path:

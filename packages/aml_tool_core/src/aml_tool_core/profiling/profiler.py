@@ -111,7 +111,8 @@ def run(profiler: Profiler, job: Job) -> None:
         return
 
     kept = _checkpoint(profiler, job, session, node, log)
-    node_reports.clear(shares.folder, kept.on_disk + 1)
+    # Beside runs that were brought from elsewhere, the nodes' own reports are another measurement's.
+    node_reports.clear(shares.folder, 1 if kept.taken_over else kept.on_disk + 1)
     with nodes.measuring(node, facts, lambda: kept.count + 1, shares.keep) as measure:
         made, found = runs_of(session, course, measure, kept)
     survey = survey_of(course, made, found)
