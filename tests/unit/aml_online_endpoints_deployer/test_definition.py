@@ -29,6 +29,9 @@ instance_count: 1
 """
 
 
+NAMED = "name: my-endpoint\nauth_mode: key\n"
+
+
 @pytest.fixture(autouse=True)
 def no_cloud(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.delenv("ARM_CLOUD_METADATA_URL", raising=False)
@@ -95,11 +98,20 @@ def test_traffic_is_kept_for_when_the_deployment_stands(folder: Path) -> None:
         ("instance_count: 1", "instance_count: many", "/instance_count: Not a valid integer"),
         ("instance_count", "instance_number", "/instance_number: Unknown field"),
         ("instance_type: Standard_F2s_v2\n", "", "/instance_type: Missing data for required field"),
+        ("./conda.yml", "binary.yml", "binary.yml: byte 0: not UTF-8 text"),
+        ("./conda.yml", "empty.yml", "empty.yml: is not a mapping"),
+        ("./conda.yml", "code", "code: cannot be read: Is a directory"),
+        ("./conda.yml", "x" * 300, "line 11, column 15: /environment/conda_file: "),
+        ("<% MODEL_FOLDER_PATH %>", "x" * 300, "cannot be read: File name too long"),
+        ("score.py", "x" * 300, "/code_configuration/scoring_script: "),
+        ("  conda_file: ./conda.yml\n", "  build: {path: nowhere}\n", "line 11, column 17: /environment/build/path: "),
     ],
 )
 def test_each_fault_of_the_deployment_names_its_place(old: str, new: str, says: str, folder: Path) -> None:
     (folder / "empty").mkdir()
     (folder / "broken").mkdir()
+    (folder / "binary.yml").write_bytes(b"\xff\xfe\x00")
+    (folder / "empty.yml").write_text("")
     (folder / "broken" / "score.py").write_text("def init(): pass\ndef run(:\n")
     assert old in DEPLOYMENT
     (folder / "deployment.yml").write_text(DEPLOYMENT.replace(old, new, 1))
@@ -114,6 +126,13 @@ def test_each_fault_of_the_deployment_names_its_place(old: str, new: str, says: 
         ("auth_mode: key\n", "endpoint.yml: /name: is missing"),
         ("name: my-endpoint\nauth_mode: password\n", "endpoint.yml: /auth_mode: "),
         ("name: my-endpoint\nautomode: key\n", "endpoint.yml: /automode: Unknown field"),
+        (f"{NAMED}traffic: {{blue: 90}}\n", "endpoint.yml: line 3, column 10: /traffic: the shares add up to 90"),
+        (f"{NAMED}traffic: {{blue: '90'}}\n", "the shares add up to 90"),
+        (f"{NAMED}traffic:\n  blue: -5\n  green: 105\n", "line 4, column 9: /traffic/blue: -5 is not a whole number"),
+        (f"{NAMED}traffic: {{blue: 33.3, green: 66.7}}\n", "/traffic/blue: 33.3 is not a whole number from 0 to 100"),
+        (f"{NAMED}traffic: {{blue: true, green: 99}}\n", "/traffic/blue: True is not a whole number"),
+        (f"{NAMED}traffic: {{blue: half}}\n", "/traffic/blue/value: Not a valid integer"),
+        (f"{NAMED}mirror_traffic: {{green: 12.5}}\n", "/mirror_traffic/green: 12.5 is not a whole number"),
     ],
 )
 def test_each_fault_of_the_endpoint_names_its_place(text: str, says: str, folder: Path) -> None:
@@ -121,6 +140,12 @@ def test_each_fault_of_the_endpoint_names_its_place(text: str, says: str, folder
     with pytest.raises(InputError) as refusal:
         read(folder)
     assert says in str(refusal.value)
+
+
+@pytest.mark.parametrize("shares", ["{blue: 0}", "{}", "{blue: 100.0}", "{blue: '60', green: 40}"])
+def test_shares_that_azure_takes(shares: str, folder: Path) -> None:
+    (folder / "endpoint.yml").write_text(f"{NAMED}traffic: {shares}\nmirror_traffic: {{green: 10}}\n")
+    assert sum(read(folder).traffic.values()) in (0, 100)
 
 
 def test_registered_assets_are_not_looked_for_on_disk(folder: Path) -> None:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import errno
+import os
 from pathlib import Path
 
 import pytest
@@ -9,7 +11,7 @@ import yaml
 from aml_online_endpoints_deployer import definition, variants, yaml_file
 from aml_tool_core.deployment_variant import deployment_values, endpoint_values
 from aml_tool_core.documents import validate
-from aml_tool_core.errors import InputError
+from aml_tool_core.errors import InputError, ToolError
 
 ENDPOINT = "name: base\nauth_mode: key\n"
 DEPLOYMENT = """\
@@ -55,6 +57,7 @@ def test_the_flag_takes_pairs_json_and_numbers(text: str, wanted: dict[str, obje
         ("worker_count", "is not KEY=VALUE"),
         ("worker_count=two", "--variant: /worker_count"),
         ("worker_count=-1", "--variant: /worker_count"),
+        ("worker_count=--2", "--variant: /worker_count"),
         ('{"worker_count": ', "--variant: line 1"),
         ("3", "list.json has the variants 1 to 1"),
         ("0", "list.json has the variants 1 to 1"),
@@ -137,7 +140,10 @@ def found(tmp_path: Path) -> Path:
 
 
 def test_a_candidate_is_the_model(found: Path) -> None:
-    with variants.candidate(2, found / "model", found / "parameters") as (model, parameters):
+    beside = found / "outputs"
+    # What a deployer that was killed has left.
+    (beside / ".candidate" / "model" / "old").mkdir(parents=True)
+    with variants.candidate(2, found / "model", found / "parameters", beside) as (model, parameters):
         assert model is not None and model.name == "model", "scoring scripts look for the folder by its name"
         assert {path.name: path.read_text() for path in model.iterdir()} == {
             "model.onnx": "cpu-cpu_BestCandidateModel_2_model.onnx",
@@ -146,23 +152,38 @@ def test_a_candidate_is_the_model(found: Path) -> None:
         }
         assert parameters == found / "parameters" / "cpu-cpu_BestCandidateModel_2_inference_config.json"
         copied = model
-    assert not copied.exists()
-    with variants.candidate(None, found / "model", None) as given:
+    assert not copied.exists() and not list(beside.iterdir())
+    with variants.candidate(None, found / "model", None, beside) as given:
         assert given == (found / "model", None)
 
 
 def test_a_candidate_that_is_not_there(found: Path) -> None:
+    beside = found / "outputs"
     for folders, said in (
         ((found / "model", found / "parameters"), r"no candidate 7; there are: cpu-cpu_BestCandidateModel_1"),
         ((found / "model", None), "give --model_folder_path and"),
         ((None, found / "parameters"), "give --model_folder_path and"),
     ):
-        with pytest.raises(InputError, match=said), variants.candidate(7, *folders):
+        with pytest.raises(InputError, match=said), variants.candidate(7, folders[0], folders[1], beside):
             pass
     (found / "model" / "gpu-cuda_BestCandidateModel_2_model.onnx").write_text("")
     folders = (found / "model", found / "parameters")
     said = r"of which accelerator\? There are cpu-cpu/2, gpu-cuda/2"
-    with pytest.raises(InputError, match=said), variants.candidate(2, *folders):
+    with pytest.raises(InputError, match=said), variants.candidate(2, folders[0], folders[1], beside):
         pass
-    with variants.candidate("cpu-cpu/2", *folders) as (model, _):
+    with variants.candidate("cpu-cpu/2", folders[0], folders[1], beside) as (model, _):
         assert model is not None and (model / "model.onnx").read_text() == "cpu-cpu_BestCandidateModel_2_model.onnx"
+
+
+def test_a_candidate_without_room_is_a_failure_in_words(found: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def full(*_: object) -> None:
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+    monkeypatch.setattr(variants, "_copied", full)
+    beside, folders = found / "outputs", (found / "model", found / "parameters")
+    with (
+        pytest.raises(ToolError, match="No space left on device"),
+        variants.candidate(2, folders[0], folders[1], beside),
+    ):
+        pass
+    assert not (beside / ".candidate").exists()

@@ -71,5 +71,21 @@ def test_dollars_that_are_no_variable_stay(value: str, tmp_path: Path) -> None:
     assert read(tmp_path, f"a: '{value}'\n").values == {"a": value}
 
 
+def test_a_dollar_before_a_name_can_be_meant(tmp_path: Path) -> None:
+    file = read(tmp_path, "a: 'echo $$HOME$${X} $$$Y $$5 <% MODEL_FOLDER_PATH %>'\n", MODEL_FOLDER_PATH="/m$$x")
+    assert file.values == {"a": "echo $HOME${X} $$Y $$5 /m$$x"}
+
+
+def test_what_a_mapping_merges_in_is_found(tmp_path: Path) -> None:
+    text = (
+        "base: &base {name: <% MODEL_FOLDER_PATH %>, code: theirs}\nmore: &more {code: other, count: 2}\n"
+        "model:\n  <<: [*base, *more]\n  code: mine\n"
+    )
+    file = read(tmp_path, text, MODEL_FOLDER_PATH="/m")
+    assert file.string("model", "name") == "/m" and file.string("model", "code") == "mine"
+    assert file.values["model"] == {"name": "/m", "code": "mine", "count": 2}
+    assert file.values["base"] == {"name": "/m", "code": "theirs"}
+
+
 def test_keys_are_left_alone(tmp_path: Path) -> None:
     assert read(tmp_path, "$schema: https://schema.example\n").values == {"$schema": "https://schema.example"}

@@ -46,7 +46,7 @@ def _run(job: Job) -> None:
         variant = variants.read(job.values["variant"], listed, str(job.values["variants_path"]))
         _log.info("variant: %s", variants.described(variant))
     folders = (job.values["model_folder_path"], job.values["optimized_parameters_path"])
-    with variants.candidate(variant.get("candidate"), *folders) as (model, parameters):
+    with variants.candidate(variant.get("candidate"), *folders, job.outputs) as (model, parameters):
         values = {**job.values, "model_folder_path": model, "optimized_parameters_path": parameters}
         _deploy(replace(job, values=values), variant)
 

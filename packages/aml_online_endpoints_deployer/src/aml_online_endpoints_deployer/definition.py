@@ -5,7 +5,8 @@ from __future__ import annotations
 import io
 import json
 import re
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -28,8 +29,10 @@ FLAG_OF_PLACEHOLDER = {
 }
 # What is not looked for on this machine: assets by name, and addresses.
 _ELSEWHERE = re.compile(r"^(azureml:|[a-z][a-z0-9+.-]*://)", re.IGNORECASE)
-_LOCAL = (("model", "path"), ("code_configuration", "code"), ("environment", "conda_file"))
+_CONDA_FILE = ("environment", "conda_file")
+_LOCAL = (("model", "path"), ("code_configuration", "code"), _CONDA_FILE, ("environment", "build", "path"))
 _MAX_FAULTS = 3
+_FULL_PERCENT = 100
 
 
 @dataclass(frozen=True)
@@ -80,6 +83,7 @@ def read(
         node = deployment_file.node("endpoint_name")
         assert node is not None
         deployment_file.fault(node, f"/endpoint_name: {named!r}, but {endpoint_yaml} names the endpoint {name!r}")
+    _check_traffic(endpoint_file)
     _check_shape(deployment_file)
     _check_disk(deployment_file)
     cloud.current()  # reading YAML makes the SDK read the cloud metadata, over and over, with no bound on the time
@@ -105,6 +109,29 @@ def _check_shape(file: YamlFile) -> None:
             file.fault(node, f"/{key}: {wanted} is needed")
 
 
+def _check_traffic(file: YamlFile) -> None:
+    """Refuse shares that Azure refuses: it would be asked for them last, when all else stands.
+
+    What is no number at all is the schema's to tell; a fraction it would cut off in silence.
+    """
+    for key in ("traffic", "mirror_traffic"):
+        node, shares = file.node(key), file.values.get(key)
+        if node is None or not isinstance(shares, Mapping):
+            continue
+        counted = {
+            name: int(share) if isinstance(share, str) else share
+            for name, share in shares.items()
+            if isinstance(share, (int, float)) or (isinstance(share, str) and share.isdecimal())
+        }
+        for name, share in counted.items():
+            if isinstance(share, bool) or not 0 <= share <= _FULL_PERCENT or share != int(share):
+                where = file.node(key, str(name)) or node
+                file.fault(where, f"/{key}/{name}: {share} is not a whole number from 0 to {_FULL_PERCENT}")
+        total = sum(counted.values())
+        if key == "traffic" and len(counted) == len(shares) and total not in (0, _FULL_PERCENT):
+            file.fault(node, f"/{key}: the shares add up to {total}; Azure takes {_FULL_PERCENT} or 0")
+
+
 def _check_disk(file: YamlFile) -> None:
     """Look for the files that the YAML names: the SDK notices only when half of the assets are registered."""
     folder = file.path.resolve().parent
@@ -112,25 +139,42 @@ def _check_disk(file: YamlFile) -> None:
         named = file.string(*keys)
         if named is None or _ELSEWHERE.match(named):
             continue
-        node = file.node(*keys)
-        assert node is not None
         found = folder / named
-        if not found.exists():
-            file.fault(node, f"{documents.pointer(keys)}: {found}: no such file or folder")
-        if found.is_dir() and not any(found.iterdir()):
-            file.fault(node, f"{documents.pointer(keys)}: {found}: the folder is empty")
+        with _readable(file, keys, found):
+            if not found.exists():
+                file.fault(_node(file, keys), f"{documents.pointer(keys)}: {found}: no such file or folder")
+            if found.is_dir() and not any(found.iterdir()):
+                file.fault(_node(file, keys), f"{documents.pointer(keys)}: {found}: the folder is empty")
+        if keys == _CONDA_FILE and not isinstance(documents.read_yaml(found), dict):
+            raise InputError(f"{found}: is not a mapping, as conda's files are, with `dependencies`")
     code, script = file.string("code_configuration", "code"), file.string("code_configuration", "scoring_script")
     if code is not None and script is not None and not _ELSEWHERE.match(code):
-        node = file.node("code_configuration", "scoring_script")
-        assert node is not None
+        keys = ("code_configuration", "scoring_script")
         scoring = folder / code / script
-        if not scoring.is_file():
-            file.fault(node, f"/code_configuration/scoring_script: {scoring}: no such file")
+        with _readable(file, keys, scoring):
+            if not scoring.is_file():
+                file.fault(_node(file, keys), f"/code_configuration/scoring_script: {scoring}: no such file")
+            content = scoring.read_bytes()
         try:
-            compile(scoring.read_bytes(), str(scoring), "exec", dont_inherit=True)
+            compile(content, str(scoring), "exec", dont_inherit=True)
         except (SyntaxError, ValueError) as error:
             line = getattr(error, "lineno", None)
             raise InputError(f"{scoring}: line {line or 1}: not Python: {error}") from None
+
+
+@contextmanager
+def _readable(file: YamlFile, keys: Sequence[str], path: Path) -> Iterator[None]:
+    """Tell of a path that cannot even be looked at: its name is too long, or it is somebody else's."""
+    try:
+        yield
+    except OSError as error:
+        file.fault(_node(file, keys), f"{documents.pointer(keys)}: {path}: cannot be read: {error.strerror}")
+
+
+def _node(file: YamlFile, keys: Sequence[str]) -> yaml.Node:
+    node = file.node(*keys)
+    assert node is not None
+    return node
 
 
 def _loaded(load: Callable[..., Any], file: YamlFile) -> Any:

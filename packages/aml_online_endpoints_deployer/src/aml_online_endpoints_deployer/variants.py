@@ -3,17 +3,18 @@
 from __future__ import annotations
 
 import json
+import os
+import re
 import shutil
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
-from tempfile import TemporaryDirectory
 from typing import Any
 
 import yaml
 from aml_tool_core import documents
 from aml_tool_core.deployment_variant import CANDIDATE_FILE, CANDIDATE_PARAMETERS, SCHEMA, candidate_files
-from aml_tool_core.errors import InputError
+from aml_tool_core.errors import InputError, ToolError
 
 from aml_online_endpoints_deployer.yaml_file import YamlFile
 
@@ -21,6 +22,8 @@ LIST_SCHEMA = "deployment_variants"
 FLAG = "--variant"
 _CANDIDATES = "*_BestCandidateModel_*"
 _MODEL = "model.onnx"
+_SCRATCH = ".candidate"  # hidden; gone when the deployer ends
+_WHOLE = re.compile(r"-?[0-9]{1,18}")
 
 
 def read(text: str, listed: Mapping[str, Any] | None, list_source: str) -> dict[str, Any]:
@@ -49,7 +52,7 @@ def _pair(text: str) -> tuple[str, Any]:
     key, equals, value = text.strip().partition("=")
     if not equals or not key:
         raise InputError(f"{FLAG}: {text!r} is not KEY=VALUE; e.g. {FLAG} worker_count=2,instance_count=1")
-    return key, int(value) if value.lstrip("-").isdecimal() else value
+    return key, int(value) if _WHOLE.fullmatch(value) else value
 
 
 def with_values(file: YamlFile, values: Mapping[tuple[str, ...], Any]) -> YamlFile:
@@ -87,13 +90,14 @@ def _scalar(near: yaml.Node, value: Any) -> yaml.ScalarNode:
 
 @contextmanager
 def candidate(
-    wanted: int | str | None, model_folder: Path | None, parameters: Path | None
+    wanted: int | str | None, model_folder: Path | None, parameters: Path | None, beside: Path
 ) -> Iterator[tuple[Path | None, Path | None]]:
     """Yield the model folder and the parameters of one of the optimizer's candidates; those given where none is wanted.
 
     It is a rank, or ACCELERATOR/RANK where the optimizer searched for more than one accelerator.
 
-    The folder is a copy of the given one, under its name, in which that candidate is model.onnx. Raises InputError.
+    The folder is a copy of the given one, under its name, in which that candidate is model.onnx. It lies in `beside`,
+    a folder of the tool's own, and shares the files' space where it can. Raises InputError, ToolError.
     """
     if wanted is None:
         yield model_folder, parameters
@@ -105,14 +109,33 @@ def candidate(
         )
     model = _only(model_folder, wanted, _MODEL)
     found = _only(parameters, wanted, CANDIDATE_PARAMETERS)
-    with TemporaryDirectory(prefix="aml-candidate-") as scratch:
-        folder = Path(scratch) / model_folder.resolve().name
-        shutil.copytree(model_folder, folder, ignore=shutil.ignore_patterns(_CANDIDATES, f"{_MODEL}*"))
-        shutil.copyfile(model, folder / _MODEL)
-        # Its external weights keep the name by which the model refers to them.
-        for weights in model_folder.glob(f"{model.name}?*"):
-            shutil.copyfile(weights, folder / weights.name)
+    scratch = beside / _SCRATCH
+    folder = scratch / model_folder.resolve().name
+    try:
+        try:
+            shutil.rmtree(scratch, ignore_errors=True)  # a deployer that was killed may have left it
+            others = shutil.ignore_patterns(_CANDIDATES, f"{_MODEL}*")
+            shutil.copytree(model_folder, folder, ignore=others, copy_function=_copied)
+            _copied(model, folder / _MODEL)
+            # Its external weights keep the name by which the model refers to them.
+            for weights in model_folder.glob(f"{model.name}?*"):
+                _copied(weights, folder / weights.name)
+        except OSError as error:  # copytree's own, of many files, has no strerror
+            raise ToolError(
+                f"{scratch}: candidate {wanted} cannot be copied there: {error.strerror or error}; make room, or run "
+                "the deployer in another folder"
+            ) from None
         yield folder, found
+    finally:
+        shutil.rmtree(scratch, ignore_errors=True)
+
+
+def _copied(source: str | Path, target: str | Path) -> None:
+    """Copy a file, or give it a second name where the file system can: models are large."""
+    try:
+        os.link(os.path.realpath(source), target)
+    except OSError:
+        shutil.copyfile(source, target)
 
 
 def _only(folder: Path, wanted: int | str, file: str) -> Path:

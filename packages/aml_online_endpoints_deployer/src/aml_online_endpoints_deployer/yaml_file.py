@@ -15,7 +15,10 @@ from aml_tool_core.errors import InputError
 _PLACEHOLDER = re.compile(r"<%\s*(.*?)\s*%>")
 _HALF = re.compile(r"<%|%>")
 # `${{azureml://...}}` is AzureML's own syntax, for secrets, and stays.
-_VARIABLE = re.compile(r"\$(?:[A-Za-z_]\w*|\{[A-Za-z_]\w*\})")
+_NAMED = r"(?:[A-Za-z_]\w*|\{[A-Za-z_]\w*\})"
+_VARIABLE = re.compile(rf"\${_NAMED}")
+# `$$NAME` is the text $NAME, for who means it.
+_ESCAPE = re.compile(rf"\$\$(?={_NAMED})")
 _STRING = "tag:yaml.org,2002:str"
 
 
@@ -75,6 +78,7 @@ def read(path: Path, placeholders: Mapping[str, str | None], flags: Mapping[str,
         raise InputError(f"{path}: is not a mapping of keys to values; see the examples in the tool's README")
     file = YamlFile(path, root, {})
     _refuse_duplicates(file, root)
+    _merge(root)
     for node in _scalars(root):
         _fill(file, node, placeholders, flags)
     return YamlFile(path, root, yaml.safe_load(file.text()))
@@ -93,15 +97,32 @@ def _fill(
             file.fault(node, f"the placeholder <% {name} %> needs the flag {flags[name]}, which was not given")
         return given
 
-    unexpanded = _VARIABLE.search(node.value)  # before filling in: a path may have a $ in it
+    unexpanded = _VARIABLE.search(_ESCAPE.sub(" ", node.value))  # before filling in: a path may have a $ in it
     if unexpanded:
         file.fault(
-            node, f"{unexpanded.group()} was not expanded; replace it, e.g. with envsubst, before the deployment"
+            node,
+            f"{unexpanded.group()} was not expanded; replace it, e.g. with envsubst, before the deployment, or write "
+            f"${unexpanded.group()} where it is meant as it stands",
         )
-    filled = _PLACEHOLDER.sub(value, node.value)
-    if filled == node.value and _HALF.search(filled):
+    plain = _ESCAPE.sub("$", node.value)
+    filled = _PLACEHOLDER.sub(value, plain)
+    if filled == plain and _HALF.search(filled):
         file.fault(node, "half a placeholder; they look like <% MODEL_FOLDER_PATH %>")
     node.value = filled
+
+
+def _merge(node: yaml.Node) -> None:
+    """Put what a mapping merges in (`<<`) among its own keys, which win, so that it is found where it counts."""
+    if isinstance(node, yaml.MappingNode):
+        yaml.SafeLoader("").flatten_mapping(node)
+        # The merged ones stand first; of two of a name the last counts.
+        last = {key.value if isinstance(key, yaml.ScalarNode) else id(key): (key, value) for key, value in node.value}
+        node.value = list(last.values())
+        for _, value in node.value:
+            _merge(value)
+    elif isinstance(node, yaml.SequenceNode):
+        for item in node.value:
+            _merge(item)
 
 
 def _scalars(node: yaml.Node, seen: set[int] | None = None) -> Iterator[yaml.ScalarNode]:
