@@ -7,6 +7,7 @@ from types import SimpleNamespace
 from typing import Any
 
 import pytest
+from aml_online_endpoints_deleter.command import plan
 from aml_online_endpoints_deleter.sweep import Orphan, Wanted, find, remove, tops
 from aml_tool_core.azure import marks, removal
 from aml_tool_core.azure.removal import Outcome
@@ -34,6 +35,24 @@ def swept(wanted: Wanted, endpoint: Any, *deployments: Any) -> list[str]:
         online_deployments=SimpleNamespace(list=lambda _name: list(deployments)),
     )
     return [orphan.deployment_name or "the endpoint" for orphan in find(client, wanted, NOW)]
+
+
+@pytest.mark.parametrize(
+    ("asked", "told"),
+    [
+        ("blue", "endpoint e: deployment blue (traffic 100 %)"),
+        ("green", "nothing: endpoint e: deployment green is not of the run that left the note"),
+        ("absent", "nothing: endpoint e: deployment absent is not there"),
+    ],
+)
+def test_a_plan_tells_what_is_not_of_the_run_from_what_is_not_there(asked: str, told: str) -> None:
+    runs = {"blue": "mine", "green": "another's"}
+    deployments = [SimpleNamespace(name=name, tags={marks.RUN: run}) for name, run in runs.items()]
+    client: Any = SimpleNamespace(
+        online_endpoints=SimpleNamespace(get=lambda _name: SimpleNamespace(name="e", tags={}, traffic={"blue": 100})),
+        online_deployments=SimpleNamespace(list=lambda _name: deployments),
+    )
+    assert plan(client, "e", asked, "mine") == [told]
 
 
 @pytest.mark.parametrize(

@@ -21,6 +21,7 @@ def tool(run: object = lambda job: None) -> Tool:
         Flag("--config_path", "the configuration", Kind.FILE, required=True, schema="wrk_profiler_config"),
         Flag("--folder", "a folder", Kind.FOLDER),
         Flag("--really", "a boolean", Kind.BOOLEAN, default=False),
+        Flag("--age", "a duration", Kind.DURATION),
     )
     return Tool("aml_example", "1.2.3", "An example.", flags, run)  # type: ignore[arg-type]
 
@@ -91,6 +92,8 @@ def test_a_bad_document_is_one_line_and_exit_2(
         (["--config", "CONFIG"], "required: --config_path; unrecognized arguments: --config; see aml_example --help"),
         (["--config=CONFIG"], "required: --config_path; unrecognized arguments: --config; see"),
         (["--folder", "."], "required: --config_path; see"),
+        (["--config_path", "CONFIG", "--age", "9999999999d"], "--age: '9999999999d' is longer than ten years"),
+        (["--config_path", "CONFIG", "--age", "9" * 400 + "s"], "is longer than ten years"),
     ],
 )
 def test_bad_flags_are_one_line_and_exit_2(

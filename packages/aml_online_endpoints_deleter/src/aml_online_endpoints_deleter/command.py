@@ -152,7 +152,8 @@ def plan(client: MLClient, endpoint_name: str, deployment_name: str | None, run_
             lines.append(named(endpoint_name, None))
         return lines or [f"nothing: endpoint {endpoint_name} and its deployments are not of the run that left the note"]
     if deployment_name not in meant:
-        return [f"nothing: {named(endpoint_name, deployment_name)} is not there"]
+        why = "is not of the run that left the note" if deployment_name in found else "is not there"
+        return [f"nothing: {named(endpoint_name, deployment_name)} {why}"]
     return [f"{named(endpoint_name, deployment_name)} (traffic {(endpoint.traffic or {}).get(deployment_name, 0)} %)"]
 
 

@@ -24,6 +24,7 @@ EXIT_DEFECT = 70  # sysexits.h, EX_SOFTWARE
 _TRUE = {"true", "1"}
 _FALSE = {"false", "0"}
 _UNIT_SEC = {"s": 1, "m": 60, "h": 3600, "d": 86400}
+_LONGEST_SEC = 10 * 366 * 86400  # ten years: dates that far from now exist, and whoever means more means for ever
 _DURATION = re.compile(r"(?P<count>\d+(?:\.\d+)?)(?P<unit>[smhd])", re.ASCII)
 
 
@@ -167,7 +168,10 @@ def _duration_sec(flag: Flag, value: str) -> float:
     match = _DURATION.fullmatch(value)
     if match is None or not float(match["count"]):
         raise InputError(f"{flag.name}: {value!r} is not {flag.kind.value}")
-    return float(match["count"]) * _UNIT_SEC[match["unit"]]
+    seconds = float(match["count"]) * _UNIT_SEC[match["unit"]]
+    if seconds > _LONGEST_SEC:
+        raise InputError(f"{flag.name}: {value[:20]!r} is longer than ten years")
+    return seconds
 
 
 def _say(name: str, message: str) -> None:
