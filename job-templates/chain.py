@@ -11,6 +11,7 @@ from __future__ import annotations
 import argparse
 import json
 import os
+import secrets
 import shlex
 import shutil
 import signal
@@ -20,7 +21,7 @@ import sys
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -46,10 +47,12 @@ class Chain:
     work: Path
     olive_python: Path
     environment: Mapping[str, str] = field(default_factory=dict)  # added to the tools' own, e.g. the control plane's
+    # Ends the endpoint's name where others have endpoints too: what the chain deletes at the end is to be its own.
+    endpoint_suffix: str = ""
 
     @property
     def endpoint(self) -> str:
-        return f"{self.example.name}-endpoint"
+        return f"{self.example.name}-endpoint{self.endpoint_suffix}"
 
     def folder(self, step: str) -> Path:
         """Return the folder a step runs in: its ./outputs is an AzureML job's."""
@@ -182,7 +185,7 @@ def deploy_folders(chain: Chain, deployment: str, folders: Mapping[str, str | Pa
         "deployment_yaml_path": folder / "deployment.yml",
         **folders,
     }
-    chain.settings(deployment).unlink(missing_ok=True)
+    # The settings of an earlier run, which tell what that one has deployed, are set aside by the deployer itself.
     chain.run_tool(f"deploy_{deployment}", "aml_online_endpoints_deployer", flags)
 
 
@@ -397,10 +400,10 @@ def main() -> int:
     chain = Chain(example, work, given.olive_python.absolute())
     try:
         if given.azure:
-            run(chain, given.profilers)
+            run(replace(chain, endpoint_suffix=f"-{secrets.token_hex(3)}"), given.profilers)
         else:
             with local_control_plane(given.plane_home.absolute()) as variables:
-                run(Chain(example, work, chain.olive_python, variables), given.profilers)
+                run(replace(chain, environment=variables), given.profilers)
     except StepFailed as failure:
         print(f"\nchain: error: {failure}", file=sys.stderr)
         return 1

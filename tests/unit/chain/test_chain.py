@@ -76,6 +76,33 @@ def test_what_stands_is_deleted_whatever_cuts_the_run_short(
     assert ran == named
 
 
+def test_an_earlier_runs_settings_are_left_to_the_deployer(
+    script: ModuleType, chain: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """They alone tell what that run has deployed, and the deployer sets them aside."""
+    settings = chain.settings("optimized")
+    settings.parent.mkdir(parents=True)
+    settings.write_text("{}")
+    monkeypatch.setattr(script.Chain, "run_tool", lambda *_: None)
+    script.deploy(chain)
+    assert settings.read_text() == "{}"
+
+
+def test_in_azure_each_run_has_an_endpoint_of_its_own(
+    script: ModuleType, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    names: list[str] = []
+
+    def run(chain: Any, _profilers: Any) -> None:
+        names.append(chain.endpoint)
+        raise script.StepFailed("seen enough")
+
+    monkeypatch.setattr(script, "run", run)
+    monkeypatch.setattr(sys, "argv", ["chain.py", "minilm", "--azure", "--work_folder", str(tmp_path)])
+    assert (script.main(), script.main()) == (1, 1)
+    assert len(set(names)) == 2 and all(name.startswith("minilm-endpoint-") and len(name) <= 32 for name in names)
+
+
 def test_a_control_plane_that_does_not_start_is_one_line(
     script: ModuleType, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], tmp_path: Path
 ) -> None:
