@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import errno
 import os
 from collections.abc import Callable
 from pathlib import Path
@@ -87,6 +88,22 @@ def test_a_file_that_cannot_go_up_keeps_nothing_else_back(plane: Plane, folder: 
     assert caught.value.code == "OutputNotUploaded"
     root = "/devstoreaccount1.blob.local/azureml-blobstore"
     assert {f"{root}/made/file", f"{root}/more/file", f"{ARTIFACTS}{LIFECYCLE_LOG}"} <= set(paths)
+
+
+def test_a_file_that_may_not_be_read_is_named(plane: Plane, folder: JobFolder, monkeypatch: pytest.MonkeyPatch) -> None:
+    # Who runs the tests may be allowed to read everything.
+    opened = Path.open
+
+    def refuse(path: Path, *words: Any, **options: Any) -> Any:
+        if path.parent.name == "made":
+            raise PermissionError(errno.EACCES, os.strerror(errno.EACCES))
+        return opened(path, *words, **options)
+
+    paths = serve(plane, lambda _: httpx.Response(201))
+    monkeypatch.setattr(Path, "open", refuse)
+    with pytest.raises(JobError, match=r"^output made: file: Permission denied$"):
+        asyncio.run(plane.jobs.files.collect(parse_command(COMMAND), paths_of(folder), [folder]))
+    assert "/devstoreaccount1.blob.local/azureml-blobstore/more/file" in paths
 
 
 def test_a_blob_service_that_does_not_answer_is_told_in_words(plane: Plane, folder: JobFolder, tmp_path: Path) -> None:

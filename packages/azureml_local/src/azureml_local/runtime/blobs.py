@@ -36,6 +36,7 @@ AZUREML_URI = re.compile(r"azureml://(?:.*/)?datastores/(?P<datastore>[^/]+)/pat
 
 
 FILE_NOT_READ = "FileNotRead"
+MOST_NAMED = 3
 
 
 @dataclass(frozen=True)
@@ -104,6 +105,16 @@ def _answering(what: str) -> Iterator[None]:
         raise DeploymentError("BlobServiceError", f"{what}: the blob service does not answer: {reason}") from error
 
 
+@contextlib.contextmanager
+def _reading(path: Path) -> Iterator[None]:
+    """Turn a file that cannot be read, or named, into a DeploymentError: a container may give it any name and mode."""
+    try:
+        yield
+    except (OSError, UnicodeError) as error:
+        reason = error.strerror if isinstance(error, OSError) else "a name that is not UTF-8"
+        raise DeploymentError(FILE_NOT_READ, f"{printable(path.name)}: {reason}") from error
+
+
 def printable(name: str) -> str:
     """Return a file's name as it can be written in UTF-8, whatever its bytes are."""
     return name.encode("utf-8", "backslashreplace").decode()
@@ -153,30 +164,28 @@ class Blobs:
             self._put_file(source, place)
             return 1
         inside = source.resolve()
-        files = [path for path in sorted(source.rglob("*")) if path.is_file()]
-        files = [path for path in files if path.resolve().is_relative_to(inside)]
-        unreadable: list[str] = []
-        for path in files:
+        count, unreadable = 0, []
+        for path in sorted(source.rglob("*")):
             name = f"{place.path}/{path.relative_to(source).as_posix()}"
             try:
-                self._put_file(path, BlobPlace(place.account, place.container, name))
+                with _reading(path):
+                    is_inside = path.is_file() and path.resolve().is_relative_to(inside)
+                if is_inside:
+                    self._put_file(path, BlobPlace(place.account, place.container, name))
+                    count += 1
             except DeploymentError as error:
                 # The others of the folder go up all the same; when the service itself fails, nothing would.
                 if error.code != FILE_NOT_READ:
                     raise
                 unreadable.append(error.message)
         if unreadable:
-            raise DeploymentError(FILE_NOT_READ, "; ".join(unreadable))
-        return len(files)
+            more = f" (and {len(unreadable) - MOST_NAMED} more)" if len(unreadable) > MOST_NAMED else ""
+            raise DeploymentError(FILE_NOT_READ, f"{'; '.join(unreadable[:MOST_NAMED])}{more}")
+        return count
 
     def _put_file(self, source: Path, place: BlobPlace) -> None:
-        try:
+        with _reading(source):
             self._put_content(source, place)
-        except (OSError, UnicodeError) as error:
-            # A container may have written any name, and any mode.
-            name = printable(source.name)
-            reason = error.strerror if isinstance(error, OSError) else "a name that is not UTF-8"
-            raise DeploymentError(FILE_NOT_READ, f"{name}: {reason}") from error
 
     def _put_content(self, source: Path, place: BlobPlace) -> None:
         size = source.stat().st_size

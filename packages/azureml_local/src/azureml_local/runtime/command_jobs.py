@@ -20,7 +20,7 @@ from azureml_local.models.resource_ids import last_name
 from azureml_local.models.store import Resource, Store
 from azureml_local.runtime.blobs import discard
 from azureml_local.runtime.containers import ContainerSpec, ContainerState, Engine
-from azureml_local.runtime.job_files import JobFiles, JobFolder
+from azureml_local.runtime.job_files import OUTPUT_NOT_UPLOADED, JobFiles, JobFolder
 
 T = TypeVar("T")
 LOG_END_LIMIT_SEC = 10.0
@@ -135,9 +135,7 @@ class CommandJobs:
             folders[0].note("the command runs" if len(nodes) == 1 else f"the command runs on {len(nodes)} nodes")
             return await self._attend(job, spec, nodes, canceled, say)
         except JobError as error:
-            folders[0].note(f"{error.code}: {error.message}")
-            with contextlib.suppress(JobError):
-                await self._files.collect(spec, job.internal.get("paths", {}), folders)
+            await self._collect_despite(error, job, spec, folders)
             raise
         finally:
             await self.clear(job)
@@ -153,10 +151,23 @@ class CommandJobs:
             # All of it is read again from the container.
             node.folder.std_log.unlink(missing_ok=True)
             node.folder.std_log.touch()
+        spec = parse_command(job.properties)
         try:
-            return await self._attend(job, parse_command(job.properties), nodes, canceled, say)
+            return await self._attend(job, spec, nodes, canceled, say)
+        except JobError as error:
+            await self._collect_despite(error, job, spec, [node.folder for node in nodes])
+            raise
         finally:
             await self.clear(job)
+
+    async def _collect_despite(
+        self, error: JobError, job: Resource, spec: CommandSpec, folders: Sequence[JobFolder]
+    ) -> None:
+        """Send up what is there of a job that has failed; unless that is what has failed, and all that could go has."""
+        folders[0].note(f"{error.code}: {error.message}")
+        if error.code != OUTPUT_NOT_UPLOADED:
+            with contextlib.suppress(JobError):
+                await self._files.collect(spec, job.internal.get("paths", {}), folders)
 
     async def clear(self, job: Resource) -> None:
         """Leave no container and no files behind."""

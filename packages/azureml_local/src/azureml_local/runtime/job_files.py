@@ -17,6 +17,7 @@ from azureml_local.runtime.blobs import BlobPlace, Blobs, place_of
 STD_LOG = "user_logs/std_log"
 LIFECYCLE_LOG = "system_logs/lifecycle.log"
 LOG_PERIOD_SEC = 1.0
+OUTPUT_NOT_UPLOADED = "OutputNotUploaded"
 JOB_URI = re.compile(r"azureml://(?:.*/)?jobs/(?P<job>[^/]+)/outputs/(?P<output>[^/]+)(?:/paths/(?P<path>.*))?/?")
 ASSET_ID = re.compile(r"(?i)/subscriptions/.+/(?:data|models)/[^/]+/versions/[^/]+")
 WEB_URL = re.compile(r"(?i)(?:https?|wasbs?|abfss?|adl)://.*")
@@ -210,7 +211,7 @@ class JobFiles:
         if folder.lifecycle_log.exists():
             await send("the lifecycle log", folder.lifecycle_log, artifacts, LIFECYCLE_LOG)
         if missed:
-            raise JobError("OutputNotUploaded", "; ".join(missed))
+            raise JobError(OUTPUT_NOT_UPLOADED, "; ".join(missed))
 
     async def stream_log(self, folder: JobFolder, ended: asyncio.Event) -> None:
         """Append what the command prints to its log in the blobs, until all of it is there."""
