@@ -50,7 +50,8 @@ def histogram(p99_ms: float, count: int, median_ms: float = 10.0) -> Histogram:
 
 def result_of(
     rate: float = 100.0, p99_ms: float = 20.0, *, duration_sec: int = 10, failed: int = 0, refused: int = 0,
-    is_open: bool = True, own_delay_ms: float = 0.05, cpu_percent: float = 10.0, seconds_rate: float | None = None,
+    is_open: bool = True, own_delay_ms: float = 0.05, longest_delay_ms: float = 0.1,
+    cpu_percent: float = 10.0, seconds_rate: float | None = None,
 ) -> Result:  # fmt: skip
     count = round(rate * duration_sec)
     seen = histogram(p99_ms, count) if count else Histogram.of(())
@@ -65,7 +66,7 @@ def result_of(
         latency=seen,
         service_time=seen if is_open else None,
         planned=count if is_open else None,
-        schedule=Schedule(100.0, 0, 0, 0.1, own_delay_ms_99=own_delay_ms) if is_open else None,
+        schedule=Schedule(100.0, 0, 0, longest_delay_ms, 0, own_delay_ms, longest_delay_ms) if is_open else None,
         timeline=tuple(
             Second(t_sec, rate if seconds_rate is None else seconds_rate, 0, 10_000, round(1000 * p99_ms))
             for t_sec in range(duration_sec)

@@ -90,6 +90,14 @@ def test_the_generators_own_delay_is_not_the_targets_fault() -> None:
     assert judged(late, {"latency_ms_99": 10.0, "error_percent": 0.1})[1] == Reading(None)
 
 
+def test_a_machine_that_stood_still_longer_than_the_limit_makes_a_miss_doubtful() -> None:
+    held_up = result_of(longest_delay_ms=12.0)
+    seen = judged(held_up, SLOW)[1]
+    assert seen.holds is False and seen.doubtful
+    assert not judged(held_up, FINE)[1].doubtful, "what holds all the same holds"
+    assert not judged(result_of(longest_delay_ms=8.0), SLOW)[1].doubtful
+
+
 def test_a_demanded_rate_is_no_limit_of_the_load() -> None:
     """A search must not take "too slow a rate" for "too high a load"."""
     standing, seen = judged(result_of(), {**FINE, "succeeded_per_sec": 5000})

@@ -8,7 +8,7 @@ holds, x*. Near x* latency rises with load as a convex curve; with u = ln(x / x*
 where B is how steeply it rises at x* (1 % more load, B % more latency) and A how far it lies below the limit when there
 is little load. Both are unknown and averaged over, between a flat line and a wall, and so is how far the runs' noise is
 more than they say; so the answer rests on the margins near the limit and, farther away, on their signs. One run in
-twenty may be an outlier and say nothing.
+twenty may be an outlier and say nothing, and four in five of those in which the load generator itself was held up.
 """
 
 from __future__ import annotations
@@ -24,6 +24,7 @@ _DEPTHS = (0.1, 0.3, 0.6, 1.5)
 _NOISES = (1.0, 2.0)  # times what the runs say of themselves, which cannot know how they differ from one another
 _MODEL_ERROR = 0.5  # of the margin that the curve says: it is a model
 _OUTLIERS = 0.05
+_DOUBTFUL = 0.8  # of the runs in which the load generator was held up itself are outliers
 _OUTLYING_SIGNS = 0.01  # so far from the limit that the curve does not count, a run seldom errs
 _MARGINS_SPAN = 4.0  # an outlier's margin is anywhere in a range of this size
 _FAR = 0.45  # a margin beyond it counts by its sign alone: the curve is for what is near the limit
@@ -45,6 +46,7 @@ class Evidence:
     margin: float | None = None
     noise: float = 0.1  # standard deviation of the margin
     ceiling: float | None = None  # the most that the target carried when more was asked of it
+    doubtful: bool = False  # the load generator was held up so long that this may be all that shows
 
 
 @dataclass(frozen=True)
@@ -120,7 +122,8 @@ def _is_far(one: Evidence) -> bool:
 
 def _log_of_sign(one: Evidence, place: float) -> float:
     side = place - math.log(one.load) if one.holds else math.log(one.load) - place
-    return math.log(_OUTLYING_SIGNS / 2 + (1 - _OUTLYING_SIGNS) * _normal_below(side / _EDGE))
+    outliers = _DOUBTFUL if one.doubtful else _OUTLYING_SIGNS
+    return math.log(outliers / 2 + (1 - outliers) * _normal_below(side / _EDGE))
 
 
 def _log_of_ceiling(one: Evidence, place: float) -> float:
@@ -148,7 +151,8 @@ def _log_of_margin(one: Evidence, place: float, steepness: float, depth: float, 
     expected = depth * math.expm1(min(steepness * (math.log(one.load) - place) / depth, 20.0))
     spread = math.hypot(noise * one.noise, _MODEL_ERROR * expected)
     density = math.exp(-0.5 * ((one.margin - expected) / spread) ** 2) / (spread * math.sqrt(2 * math.pi))
-    return math.log(_OUTLIERS / _MARGINS_SPAN + (1 - _OUTLIERS) * density)
+    outliers = _DOUBTFUL if one.doubtful else _OUTLIERS
+    return math.log(outliers / _MARGINS_SPAN + (1 - outliers) * density)
 
 
 def _normal_below(z: float) -> float:

@@ -68,6 +68,7 @@ class Reading:
     margin: float | None = None
     noise: float = 0.1
     ceiling: float | None = None
+    doubtful: bool = False
 
 
 @dataclass(frozen=True)
@@ -99,7 +100,7 @@ class _State:
     @property
     def evidence(self) -> list[Evidence]:
         return [
-            Evidence(probe.load, reading.holds, reading.margin, reading.noise, reading.ceiling)
+            Evidence(probe.load, reading.holds, reading.margin, reading.noise, reading.ceiling, reading.doubtful)
             for probe, reading in self.probes
             if reading.holds is not None
         ]
@@ -135,7 +136,7 @@ class _State:
     def _is_clear(self, reading: Reading) -> bool:
         if reading.margin is None:
             return self.question.whole
-        return reading.margin > _CLEAR * reading.noise
+        return not reading.doubtful and reading.margin > _CLEAR * reading.noise
 
     def rounded(self, load: float) -> float:
         """Return a load that can be run: a whole number where it must be, else a few digits, downwards."""

@@ -72,7 +72,8 @@ def reading(load: Load, result: Result, criteria: Sequence[Criterion], standing:
     if worst is None or (worst[0] > 0) is holds:
         # It failed by something else than a latency, whose margin then says nothing of how far the load is off.
         return Reading(holds, ceiling=None if holds else _ceiling(load, result))
-    return Reading(holds, worst[0], worst[1], None if holds else _ceiling(load, result))
+    doubtful = not holds and any(_held_up(criterion, result) for criterion in limits if not criterion.met)
+    return Reading(holds, worst[0], worst[1], None if holds else _ceiling(load, result), doubtful)
 
 
 def _own_fault(load: Load, result: Result, missed: Sequence[Criterion]) -> bool:
@@ -84,6 +85,15 @@ def _own_fault(load: Load, result: Result, missed: Sequence[Criterion]) -> bool:
         latency_demand(criterion.metric) is not None and own_ms > _OWN_DELAY_SHARE * criterion.limit
         for criterion in missed
     )
+
+
+def _held_up(criterion: Criterion, result: Result) -> bool:
+    """Tell whether the generator itself once lost a latency's whole limit: so long its machine gave it no time.
+
+    What had to wait meanwhile, and the queue that it left at the target, may be all that is wrong with the run.
+    """
+    own_ms = None if result.schedule is None else result.schedule.own_delay_ms_max
+    return own_ms is not None and latency_demand(criterion.metric) is not None and own_ms > criterion.limit
 
 
 def _refusals(load: Load, result: Result, objective: str) -> list[str]:
