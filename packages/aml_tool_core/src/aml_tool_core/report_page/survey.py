@@ -18,13 +18,6 @@ _LOG_FROM_RATIO = 12.0
 _SMALLEST_MS = 1e-3
 _AXES = {"target_rps": "requests/s", "connections": "connections", "payload_class": "payload class"}
 _PURPOSES = {"point": "point", "probe": "probe", "confirmation": "confirmation"}
-_ENOUGH = {
-    "narrow": "The interval is narrow enough",
-    "budget": "The budget is spent",
-    "bound": "The largest load that is allowed holds",
-    "infeasible": "Not even the smallest load holds",
-    "generator": "The load generator cannot send more",
-}
 
 
 def survey_sections(report: Document) -> list[Section]:
@@ -66,9 +59,7 @@ def _load(run: Run) -> str:
 def _search(report: Document) -> Section:
     search, answer = report["search"], report["search"]["answer"]
     unit = "/s" if search["axis"] == "target_rps" else _AXES[search["axis"]]
-    said = "" if search["stopped"] == "narrow" else f"{_ENOUGH[search['stopped']]}: "  # that reason says so itself
-    reason = f"{said}{search['reason']}."
-    reason = reason[0].upper() + reason[1:]
+    reason = f"{search['reason'][0].upper()}{search['reason'][1:]}."
     if answer is None:
         miss = search.get("nearest_miss")
         near = [] if miss is None else [f"Nearest miss, run {miss['run']}: {one}" for one in miss["misses"]]
