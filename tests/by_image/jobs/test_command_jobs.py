@@ -216,9 +216,11 @@ def test_the_exit_status_is_in_the_error(jobs: Submitter) -> None:
     assert jobs.files(job)["artifacts/outputs/half.txt"] == "half\n", "what a failed job has written is kept"
 
 
-@pytest.mark.parametrize("image", ["no-such-image:1", "127.0.0.1:9/nowhere/image:1"])
-def test_an_image_that_is_not_there(jobs: Submitter, image: str) -> None:
-    job = jobs.run("true", image=image)
+@pytest.mark.parametrize(
+    ("image", "outputs"), [("no-such-image:1", []), ("127.0.0.1:9/nowhere/image:1", []), ("no-such-image:1", ["made"])]
+)
+def test_an_image_that_is_not_there(jobs: Submitter, image: str, outputs: list[str]) -> None:
+    job = jobs.run("true", image=image, outputs={name: folder_output() for name in outputs})
     assert job.status == "Failed"
     said = jobs.reason(job)
     assert "ImageNotFound" in said and f"The image {image} is not on this machine and cannot be pulled: " in said

@@ -70,11 +70,16 @@ def engineless(plane: Any, request: pytest.FixtureRequest) -> Iterator[Any]:
         shutil.rmtree(home)
 
 
-def a_command(compute: str | None = None) -> Any:
-    from azure.ai.ml import command
+def a_command(compute: str | None = None, outputs: tuple[str, ...] = ()) -> Any:
+    from azure.ai.ml import Output, command
     from azure.ai.ml.entities import Environment
 
-    return command(command="true", environment=Environment(image="debian:bookworm-slim"), compute=compute)
+    return command(
+        command="true",
+        environment=Environment(image="debian:bookworm-slim"),
+        compute=compute,
+        outputs={name: Output(type="uri_folder") for name in outputs},
+    )
 
 
 @pytest.mark.parametrize(
@@ -88,13 +93,16 @@ def a_command(compute: str | None = None) -> Any:
 def test_a_job_without_an_engine_fails_in_words(engineless: Any, reason: str, tmp_path: Path) -> None:
     from azure.ai.ml.exceptions import JobException
 
-    job = engineless.jobs.create_or_update(a_command())
-    with pytest.raises(JobException, match=reason):
-        engineless.jobs.stream(job.name)
-    assert engineless.jobs.get(job.name).status == "Failed"
-    # What the plane itself has to say is there to download.
-    engineless.jobs.download(job.name, download_path=tmp_path, all=True)
-    assert re.search(reason, (tmp_path / "artifacts" / "system_logs" / "lifecycle.log").read_text())
+    # A named output, of which nothing was written yet, must not hide the reason.
+    for outputs in ((), ("made",)):
+        job = engineless.jobs.create_or_update(a_command(outputs=outputs))
+        with pytest.raises(JobException, match=reason):
+            engineless.jobs.stream(job.name)
+        assert engineless.jobs.get(job.name).status == "Failed"
+        # What the plane itself has to say is there to download.
+        folder = tmp_path / job.name
+        engineless.jobs.download(job.name, download_path=folder)
+        assert re.search(reason, (folder / "artifacts" / "system_logs" / "lifecycle.log").read_text())
 
 
 def test_a_compute_that_is_not_there_is_refused_with_the_remedy(client: Any) -> None:
@@ -155,6 +163,28 @@ def test_a_data_asset_is_registered_and_read_back(client: Any, tmp_path: Path) -
     made = client.data.create_or_update(Data(name="some-data", version="1", type="uri_file", path=path))
     assert client.data.get("some-data", "1").path == made.path
     assert made.path.endswith("some.txt")
+
+
+def test_assets_count_their_own_versions_and_are_archived(client: Any, tmp_path: Path) -> None:
+    from azure.ai.ml.entities import Environment, Model
+
+    (tmp_path / "model").mkdir()
+    (tmp_path / "model" / "weights").write_text("1")
+    made = []
+    for number in range(2):
+        (tmp_path / "model" / "weights").write_text(str(number))
+        made.append(client.models.create_or_update(Model(name="counted", path=str(tmp_path / "model"))).version)
+    assert made == ["1", "2"]
+    # Of an environment without a version the SDK tries the latest, and takes the next where the content differs.
+    images = ("debian:bookworm-slim", "debian:bookworm-slim", "debian:trixie-slim")
+    counted = [client.environments.create_or_update(Environment(name="counted", image=image)) for image in images]
+    assert [environment.version for environment in counted] == ["1", "1", "2"]
+    assert client.environments.get("counted", label="latest").version == "2"
+    client.models.archive("counted")
+    assert "counted" not in [model.name for model in client.models.list()]
+    client.models.restore("counted")
+    client.models.archive("counted", version="1")
+    assert [model.version for model in client.models.list("counted")] == ["2"]
 
 
 def test_run_history_needs_a_token_and_discovery_none(arm: Any, plane: Any) -> None:
