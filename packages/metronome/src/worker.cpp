@@ -94,7 +94,8 @@ void Worker::start_closed_loop() {
 
 void Worker::rest(Id id, Nanos until) {
   clients_[id]->resting = true;
-  resting_.emplace_back(until, id);
+  const std::pair<Nanos, Id> entry{until, id};
+  resting_.insert(std::upper_bound(resting_.begin(), resting_.end(), entry), entry);
 }
 
 // Sends everything that is due and has a connection to go on.
@@ -218,8 +219,8 @@ void Worker::on_failure(Id id, Nanos now, ErrorKind kind, const std::string& rea
     seconds_.failed(now - plan_.count_from);
   }
   release(id, now);
-  if (plan_.options.mode == Mode::none && kind == ErrorKind::connect)
-    rest(id, now + kRestAfterFailedConnect);
+  // A send that fails at once leaves no connection whose events could call for the next one: dispatch() does, at once.
+  if (plan_.options.mode == Mode::none) rest(id, kind == ErrorKind::connect ? now + kRestAfterFailedConnect : now);
 }
 
 void Worker::note_connects(Client& client) {

@@ -99,7 +99,7 @@ class Worker {
   std::vector<std::unique_ptr<Client>> clients_;
   TickCursor cursor_;
   std::deque<Id> idle_;                       // Mode::clock: longest idle first
-  std::deque<std::pair<Nanos, Id>> resting_;  // Mode::none: after a connect that failed
+  std::deque<std::pair<Nanos, Id>> resting_;  // Mode::none: after a failure; in order
   InFlight in_flight_;
   SecondRecorder seconds_;
   Tally tally_;

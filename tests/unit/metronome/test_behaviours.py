@@ -2,11 +2,16 @@
 
 from __future__ import annotations
 
+import json
 import os
+import signal
+import socket
+import struct
 import subprocess
 import sys
 import time
 from collections.abc import Callable
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -132,6 +137,44 @@ def test_nobody_listens(serve: Serve, measure: Measure, schedule: str) -> None:
     assert report["errors"]["connect"] == report["requests"]["sent"] > 0
     assert report["first_error"]["reason"] == "Connection refused"
     assert report["requests"]["sent"] <= 400  # the closed loop rests between attempts
+
+
+def test_a_send_that_fails_at_once_does_not_end_a_closed_loop(
+    binary: Path, tmp_path: Path, checked: Callable[[dict[str, Any]], None]
+) -> None:
+    """Every answer is followed by a reset, and metronome is stopped meanwhile: it reads the one and then writes."""
+    output = tmp_path / "output.json"
+    with socket.create_server(("127.0.0.1", 0)) as server:
+        url = f"http://127.0.0.1:{server.getsockname()[1]}"
+        flags = ["--schedule", "none", "--connections", "1", "--duration", "2", "--json", str(output)]
+        program = subprocess.Popen([str(binary), "--url", url, *flags])
+        server.settimeout(0.1)
+        while program.poll() is None:
+            with suppress(OSError):  # nobody calls, or metronome's time is over
+                connection, _ = server.accept()
+                answer_and_reset(connection, program)
+    assert program.returncode == 0
+    report = json.loads(output.read_text())
+    checked(report)
+    assert report["errors"]["write"] >= 2
+    assert report["requests"]["succeeded"] >= 2
+
+
+def answer_and_reset(connection: socket.socket, client: subprocess.Popen[bytes]) -> None:
+    with connection:
+        connection.settimeout(5)
+        if not connection.recv(65536):
+            return
+        client.send_signal(signal.SIGSTOP)
+        try:
+            while Path(f"/proc/{client.pid}/stat").read_text().rpartition(")")[2].split()[0] not in ("T", "Z"):
+                time.sleep(0.001)
+            connection.sendall(b"HTTP/1.1 200 OK\r\nContent-Length: 0\r\n\r\n")
+            connection.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
+            connection.close()  # with a reset, as nothing lingers
+            time.sleep(0.02)
+        finally:
+            client.send_signal(signal.SIGCONT)
 
 
 def test_a_server_that_comes_back_is_used_again(serve: Serve, measure: Measure) -> None:
