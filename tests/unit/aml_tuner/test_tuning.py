@@ -140,6 +140,47 @@ def test_it_goes_on_on_another_machine(world: World) -> None:
     assert world.summary()["finished_before"] == 0 and len(world.calls("deploy")) == 8
 
 
+def test_it_goes_on_from_a_folder_that_can_only_be_read(world: World) -> None:
+    world.config["parameters"] = {"worker_count": [4]}
+    assert world.run()[0] == 0
+    world.config["parameters"] = {"worker_count": [1, 2, 4]}
+    world.rules["deploy_sec"] = 3600
+    killed = world.start()
+    wait_for(lambda: world.endpoints)
+    killed.kill()
+    killed.communicate(timeout=WAIT_SEC)
+    world.rules["deploy_sec"] = 0
+    brought = world.folder / "brought"
+    (world.work / "outputs" / "trials").rename(brought)
+    there = {path: path.read_bytes() for path in brought.rglob("*") if path.is_file()}
+    deployed = len(world.calls("deploy"))
+    code, said = world.run("--resume_path", str(brought))
+    assert code == 0, said
+    assert said.count("was cut short; deleting what it deployed") == 1
+    assert world.endpoints == []
+    assert world.summary()["finished_before"] == 1
+    assert len(world.calls("deploy")) == deployed + 2
+    assert {path: path.read_bytes() for path in brought.rglob("*") if path.is_file()} == there
+    assert len(list((world.work / "outputs" / "trials").glob("*/trial.json"))) == 3, "it is all in the outputs"
+    # The same command once more, as after a second interruption.
+    code, said = world.run("--resume_path", str(brought))
+    assert code == 0, said
+    assert world.summary()["finished_before"] == 3 and len(world.calls("deploy")) == deployed + 2
+
+
+def test_a_folder_without_trials_is_no_folder_to_go_on_from(world: World) -> None:
+    (world.work / "empty").mkdir()
+    code, said = world.run("--resume_path", "empty")
+    assert code == 2 and "--resume_path: empty: holds no trials; give the outputs/trials of an earlier" in said
+    assert world.calls("deploy") == []
+
+
+def test_a_folder_of_trials_that_cannot_be_written_is_said(world: World) -> None:
+    code, said = world.run("--trials_path", "/proc/self")  # nobody may write there, whoever runs this
+    assert code == 1 and "error: /proc/self/.lock: " in said and "name a folder that can be written" in said
+    assert world.calls("deploy") == []
+
+
 def test_the_quick_search_is_the_default_and_keeps_to_its_budget(world: World) -> None:
     world.config |= {"parameters": {"worker_count": list(range(1, 31))}}
     del world.config["strategy"]
@@ -224,6 +265,8 @@ def test_two_tuners_do_not_share_a_folder_and_share_no_endpoint(world: World) ->
         wait_for(lambda: world.endpoints)
         code, said = world.run()
         assert code == 1 and "another tuner is at work there" in said
+        code, said = world.run("--resume_path", "outputs", "--trials_path", str(world.folder / "new"))
+        assert code == 1 and "--resume_path: outputs/trials: another tuner is at work there" in said
         (mine,) = world.endpoints  # what the first has deployed stands
         world.config["parameters"] = {"worker_count": [1]}
         world.rules["deploy_sec"] = 0

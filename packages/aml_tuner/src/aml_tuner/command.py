@@ -10,14 +10,13 @@ from typing import Any
 from aml_tool_core import CriteriaMissed, Flag, Job, Kind, Tool, outputs
 from aml_tool_core.profiling import tracking
 
-from aml_tuner import configuration, summary, trial, tuning
+from aml_tuner import configuration, summary, takeover, trial, tuning
 from aml_tuner.configuration import Plan
 from aml_tuner.models import model_of
 from aml_tuner.page import render_summary
 
 NAME = "aml_tuner"
 _VERSION = version("aml-tuner")
-_TRIALS = "trials"
 CHOICE = "choice_"  # before the names of the metrics that are logged: those of the trial to take, and of no other
 log = logging.getLogger(NAME)
 
@@ -26,12 +25,12 @@ def run(job: Job) -> None:
     """Make the trials and write summary.json and summary.html."""
     plan = configuration.plan_of(job)
     started_at = datetime.now(timezone.utc).strftime("%Y-%m-%dT%H:%M:%SZ")
-    trials = job.values["trials_path"] or job.outputs / _TRIALS
+    trials = job.values["trials_path"] or job.outputs / takeover.FOLDER
     log.info("%d of %d combinations, %s search", plan.max_trials, plan.space.size, plan.strategy)
     # Before anything is deployed: the optimizer's files may not be what they should be.
     sources = job.values["optimized_parameters_path"], job.values["candidates_path"]
     known = {plan.trial_id(point): model_of(*sources, plan.space.variant(point)) for point in plan.space.grid()}
-    done, before = tuning.tune(plan, trials)
+    done, before = tuning.tune(plan, trials, job.values["resume_path"])
     tuning.check_any_worked(done)
     document = summary.document(plan, summary.Made(done, before, known, started_at), NAME, _VERSION)
     outputs.write_json(job.outputs / summary.FILE_NAME, document, summary.SCHEMA)
@@ -85,6 +84,11 @@ TOOL = Tool(
             "--trials_path",
             "where trials are kept, and finished ones are found and not run again (default: ./outputs/trials)",
             Kind.OUTPUT_FOLDER,
+        ),
+        Flag(
+            takeover.FLAG,
+            "trials of an earlier tuning, brought from elsewhere: its outputs, or their trials; only read from",
+            Kind.FOLDER,
         ),
         *(
             Flag(f"--{name}", "as the deployer's; default: that of the running AzureML job")

@@ -30,7 +30,7 @@ log = logging.getLogger("aml_tuner")
 SCHEMA = "tuning_trial"
 FILE_NAME = "trial.json"
 _SETTINGS = "deployment_settings.json"
-_NOTES = "deployment_settings*.json"  # what a deployer leaves for the deleter, finished or not
+NOTES = "deploy/outputs/deployment_settings*.json"  # what a deployer leaves for the deleter, finished or not
 _REPORT = "report.json"
 _WRITTEN = (0, 3)  # a profiler's exit codes with a report: 3 says that a demand is missed
 _NOWHERE = "http://127.0.0.1:1/"  # nothing listens on port 1 (tcpmux, RFC 1078)
@@ -152,7 +152,7 @@ def delete(trial: Trial) -> None:
     It is not stopped by what stops the tuning: an endpoint that stands costs money. Raises InputError for a note that
     names another endpoint than a trial's own: that is not this tuning's to delete.
     """
-    for note in sorted((trial.folder / "deploy" / "outputs").glob(_NOTES)):
+    for note in sorted(trial.folder.glob(NOTES)):
         name = documents.read_json(note, "deployment_settings")["deployment_settings"].get(ENDPOINT_NAME, "")
         if not name.endswith(f"-{trial.folder.name}"):
             raise InputError(
@@ -164,7 +164,7 @@ def delete(trial: Trial) -> None:
                 _tool(trial, "delete", DELETER, flags, threading.Event(), (0,))
                 note.rename(note.with_suffix(".deleted"))
                 break
-            except ToolError as failure:
+            except (ToolError, OSError) as failure:
                 if attempt == _DELETIONS:
                     command = f"python -m {DELETER} --config_path {note} --delete_endpoint True"
                     raise NotDeleted(f"{failure}; the endpoint may still stand; to remove it: {command}") from None
@@ -215,7 +215,7 @@ def _env() -> dict[str, str]:
 
 def left_over(trials: Path, plan: Plan) -> list[Trial]:
     """Return the trials below a folder that were cut short with something deployed, whichever tuning they are of."""
-    notes = sorted(trials.glob(f"*/deploy/outputs/{_NOTES}"))
+    notes = sorted(trials.glob(f"[!.]*/{NOTES}"))
     return [Trial(plan, plan.space.middle(), folder) for folder in dict.fromkeys(note.parents[2] for note in notes)]
 
 

@@ -17,27 +17,35 @@ from aml_tool_core.errors import ToolError
 from aml_tuner import objective, quick, trial
 from aml_tuner.configuration import Plan
 from aml_tuner.space import Point
+from aml_tuner.takeover import FLAG, LOCK, take_over
 from aml_tuner.trial import NotDeleted, Trial
 
 log = logging.getLogger("aml_tuner")
 
-_LOCK = ".lock"
 
-
-def tune(plan: Plan, trials: Path) -> tuple[list[dict[str, Any]], int]:
+def tune(plan: Plan, trials: Path, brought: Path | None = None) -> tuple[list[dict[str, Any]], int]:
     """Make all trials; return what came of each, in the order of their end, and how many were finished before.
 
-    Whatever happens, what was deployed is deleted before this returns or raises.
+    `brought` holds trials of an earlier tuning, which are taken over. Whatever happens, what was deployed is deleted
+    before this returns or raises. Raises ToolError where the folder of trials cannot be used.
     """
-    with _alone(trials):
-        return _tune(plan, trials)
+    try:
+        with _alone(trials):
+            if brought is not None:
+                take_over(brought, trials)
+            return _tune(plan, trials)
+    except OSError as error:
+        raise ToolError(
+            f"{error.filename or trials}: {error.strerror or error}; free space, or name a folder that can be written "
+            f"with --trials_path, and trials that can only be read with {FLAG}"
+        ) from error
 
 
 @contextmanager
 def _alone(trials: Path) -> Iterator[None]:
     """Hold the folder of trials: another tuner would take what is deployed just now for leftovers."""
     outputs.make_folder(trials)
-    with (trials / _LOCK).open("w") as held:
+    with (trials / LOCK).open("w") as held:
         try:
             fcntl.flock(held, fcntl.LOCK_EX | fcntl.LOCK_NB)  # the kernel lets go of it when the tuner ends, however
         except BlockingIOError:

@@ -1,0 +1,66 @@
+"""Trials that an earlier tuning has made elsewhere: copied to this one's own, as they may only be read there."""
+
+from __future__ import annotations
+
+import fcntl
+import logging
+import shutil
+from pathlib import Path
+
+from aml_tool_core import outputs
+from aml_tool_core.errors import InputError, ToolError
+
+from aml_tuner.trial import FILE_NAME, NOTES
+
+LOCK = ".lock"
+FOLDER = "trials"
+FLAG = "--resume_path"
+log = logging.getLogger("aml_tuner")
+
+
+def take_over(brought: Path, trials: Path) -> None:
+    """Copy the trials that are not here yet, and the notes of what those that were cut short have deployed.
+
+    `brought` is a folder of trials, or the outputs that hold it. Raises InputError where there are none, and ToolError
+    where a tuner is at work there: what it has deployed just now is no leftover.
+    """
+    source = _trials_in(brought)
+    if source.resolve() == trials.resolve():
+        return
+    _check_idle(source)
+    new = [one for one in _made(source) if not (trials / one.name).exists()]
+    for one in new:
+        with outputs.atomic_folder(trials / one.name) as copy:
+            for file in sorted(path for path in one.rglob("*") if path.is_file()):
+                target = copy / file.relative_to(one)
+                target.parent.mkdir(parents=True, exist_ok=True)
+                shutil.copyfile(file, target)  # not its mode: what can only be read there is written here
+    log.info("%s: %d trials are taken over", source, len(new))
+
+
+def _trials_in(folder: Path) -> Path:
+    for found in (folder, folder / FOLDER, folder / outputs.DEFAULT_FOLDER / FOLDER):
+        if _made(found):
+            return found
+    raise InputError(
+        f"{FLAG}: {folder}: holds no trials; give the outputs/{FOLDER} of an earlier tuning, or leave the flag out to "
+        "start anew"
+    )
+
+
+def _made(folder: Path) -> list[Path]:
+    """Return the folders of the trials that came to something, be it only to a deployment."""
+    files = [*folder.glob(f"[!.]*/{FILE_NAME}"), *folder.glob(f"[!.]*/{NOTES}")]
+    return sorted({folder / file.relative_to(folder).parts[0] for file in files})
+
+
+def _check_idle(source: Path) -> None:
+    if not (source / LOCK).is_file():
+        return
+    with (source / LOCK).open() as held:
+        try:
+            fcntl.flock(held, fcntl.LOCK_SH | fcntl.LOCK_NB)
+        except BlockingIOError:
+            raise ToolError(f"{FLAG}: {source}: another tuner is at work there; wait for it") from None
+        except OSError as error:
+            log.debug("%s: has no locks, so no tuner is at work there: %s", source, error)
