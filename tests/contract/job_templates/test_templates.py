@@ -124,6 +124,17 @@ def test_a_component_gives_its_tool_every_input_of_the_job(filled: Path) -> None
 
 
 @pytest.mark.parametrize("profiler", [tool for tool in TOOLS if tool.endswith("_profiler")])
+def test_a_profiler_s_component_goes_on_from_the_runs_that_it_is_given(filled: Path, profiler: str) -> None:
+    command = load_component(filled / "components" / f"{profiler}.yml").command
+    given = frozenset({"inputs.config", "inputs.scoring_target", "outputs.report"})
+    assert parse(profiler, words(command, only=given | {"inputs.runs"})).resume_path == "/some/inputs.runs"
+    assert parse(profiler, words(command, only=given)).resume_path is None
+    # A job has no such input; its comment tells what to add.
+    text = (filled / f"{profiler}.yml").read_text()
+    assert "#   --resume_path ${{inputs.runs}}" in text and "#   runs: {type: uri_folder, path: " in text
+
+
+@pytest.mark.parametrize("profiler", [tool for tool in TOOLS if tool.endswith("_profiler")])
 def test_the_pipeline_loads_with_each_profiler(filled: Path, tmp_path: Path, profiler: str) -> None:
     folder = tmp_path / "job-templates"
     shutil.copytree(filled, folder)
