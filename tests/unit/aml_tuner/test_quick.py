@@ -8,10 +8,11 @@ import random
 
 import pytest
 from aml_tuner import quick
+from aml_tuner.quick import Outcome
 from aml_tuner.space import Point, Space
 from aml_tuner.surrogate import Belief, beliefs, features
 
-from tests.unit.aml_tuner.surfaces import SHAPES, Surface
+from tests.unit.aml_tuner.surfaces import SHAPES, Surface, measured
 
 # How many seeds of each shape; a larger number is for the proof, this one for every day.
 SEEDS = int(os.environ.get("AML_TUNER_SEEDS", "8"))
@@ -26,26 +27,60 @@ def rate(surface: Surface, point: Point) -> float:
     return surface(workers, places, threads)
 
 
-def found(space: Space, surface: Surface, seed: int, parallel: int = 1) -> float:
-    """Return the share of the grid's best that the quick search's answer has, in truth."""
-    noise = random.Random(seed)
-    tried: dict[Point, float] = {}
+def found(
+    space: Space, surface: Surface, seed: int, parallel: int = 1, least_places: int = 1, noise: float = NOISE
+) -> float:
+    """Return the share of the grid's best that the quick search's answer has, in truth.
+
+    With fewer requests at a time than `least_places`, most are refused.
+    """
+    draw = random.Random(seed)
+    tried: dict[Point, Outcome] = {}
     while len(tried) < quick.budget(space):
         count = min(parallel, quick.budget(space) - len(tried))
         for point in quick.suggest(space, tried, count):
-            tried[point] = math.log(rate(surface, point)) + noise.gauss(0, NOISE)
-    best = max(tried, key=lambda point: tried[point])
-    return rate(surface, best) / max(rate(surface, point) for point in space.grid())
+            score = math.log(rate(surface, point)) + draw.gauss(0, noise)
+            tried[point] = Outcome(score, None if holds(point, least_places) else math.log(95))
+    best = max((point for point in tried if tried[point].holds), key=lambda point: tried[point].score)
+    return rate(surface, best) / max(rate(surface, point) for point in space.grid() if holds(point, least_places))
 
 
+def holds(point: Point, least_places: int) -> bool:
+    return float(point[1]) >= least_places
+
+
+@pytest.mark.parametrize("space", [GRID, SMALL], ids=["48", "36"])
 @pytest.mark.parametrize("shape", SHAPES)
-def test_a_fifth_of_the_trials_comes_within_five_percent(shape: str) -> None:
-    shares = {seed: found(GRID, SHAPES[shape](seed), seed) for seed in range(SEEDS)}
+def test_a_fifth_of_the_trials_comes_within_five_percent(shape: str, space: Space) -> None:
+    shares = {seed: found(space, SHAPES[shape](seed), seed) for seed in range(SEEDS)}
     missed = {seed: share for seed, share in shares.items() if share < 0.95}
     print(f"{shape}: {SEEDS - len(missed)} of {SEEDS} within 5 %, the worst at {min(shares.values()):.3f}")
-    assert quick.budget(GRID) <= GRID.size / 5
-    assert len(missed) <= max(1, 0.1 * SEEDS), missed
-    assert min(shares.values()) > 0.8, missed
+    assert quick.budget(space) <= space.size / 5
+    assert len(missed) <= (0.125 if space is GRID else 0.25) * SEEDS, missed
+    assert min(shares.values()) > 0.7, missed
+
+
+@pytest.mark.parametrize("least_places", [1, 2, 4])
+def test_trials_that_miss_a_limit_do_not_speak_against_what_else_they_try(least_places: int) -> None:
+    shares = [found(SMALL, SHAPES["contended"](seed), seed, least_places=least_places) for seed in range(SEEDS)]
+    assert sum(share >= 0.95 for share in shares) >= 0.875 * SEEDS, shares
+
+
+@pytest.mark.parametrize("noise", [0.0, 0.05, 0.1])
+def test_it_finds_what_was_best_on_a_real_deployment(noise: float) -> None:
+    shares = [found(SMALL, measured, seed, least_places=2, noise=noise) for seed in range(SEEDS)]
+    print(f"noise of {noise:.0%}: {sorted(round(share, 3) for share in shares)}")
+    assert sum(share > 0.94 for share in shares) >= 0.75 * SEEDS, shares  # the second and third are 3 and 5 % behind
+
+
+def test_what_holds_is_found_where_the_middle_does_not() -> None:
+    """Only the largest number of requests at a time keeps the limit; how far the others miss it shows the way."""
+    tried: dict[Point, Outcome] = {}
+    while len(tried) < quick.budget(SMALL):
+        (point,) = quick.suggest(SMALL, tried)
+        excess = math.log(8 / float(point[1]))
+        tried[point] = Outcome(math.log(rate(SHAPES["contended"](0), point)), excess or None)
+    assert sum(outcome.holds for outcome in tried.values()) >= 3, tried
 
 
 def test_it_learns_where_the_first_trials_did_not_look() -> None:
@@ -63,12 +98,12 @@ def test_it_learns_where_the_first_trials_did_not_look() -> None:
 
 
 def test_it_neither_repeats_nor_exceeds() -> None:
-    tried: dict[Point, float] = {}
+    tried: dict[Point, Outcome] = {}
     surface = SHAPES["amdahl"](1)
     while points := quick.suggest(SMALL, tried, 5, ()):
         assert len(set(points)) == len(points) <= 5
         assert not set(points) & tried.keys()
-        tried |= {point: rate(surface, point) for point in points}
+        tried |= {point: Outcome(rate(surface, point)) for point in points}
     assert len(tried) == SMALL.size
     assert quick.suggest(SMALL, {}, 3, SMALL.grid()[:-2]) == [
         point for point in quick.suggest(SMALL, {}, 3, SMALL.grid()[:-2]) if point in SMALL.grid()[-2:]
@@ -80,11 +115,11 @@ def test_it_neither_repeats_nor_exceeds() -> None:
 def test_what_has_no_order_is_told_apart() -> None:
     space = Space.of({"instance_type": ["F2", "F4", "F8"], "worker_count": [1, 2, 4, 8, 16]})
     speed = {"F2": 1.0, "F4": 2.5, "F8": 2.0}
-    tried: dict[Point, float] = {}
+    tried: dict[Point, Outcome] = {}
     for _ in range(6):
         (point,) = quick.suggest(space, tried)
-        tried[point] = math.log(speed[str(point[0])] * min(float(point[1]), 4) ** 0.5)
-    assert max(tried, key=lambda point: tried[point])[0] == "F4"
+        tried[point] = Outcome(math.log(speed[str(point[0])] * min(float(point[1]), 4) ** 0.5))
+    assert max(tried, key=lambda point: tried[point].score)[0] == "F4"
 
 
 def test_beliefs_follow_the_observations() -> None:

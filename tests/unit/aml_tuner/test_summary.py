@@ -174,11 +174,6 @@ def test_a_metric_that_is_not_known_ranks_nowhere() -> None:
     assert document["trials"][0]["score"] is None and document["choice"] is None
 
 
-def test_the_worse_a_miss_the_lower_its_rating() -> None:
-    ratings = [objective.Judged({}, excess == 0, (), 5.0, excess).rating for excess in (0.0, 0.1, 0.5)]
-    assert ratings == [5.0, pytest.approx(3.8), pytest.approx(3.0)]
-
-
 PARAMETERS: dict[str, Any] = {
     "execution_provider": [["CPUExecutionProvider", {}]],
     "session_options": {"intra_op_num_threads": 3, "execution_mode": 0},

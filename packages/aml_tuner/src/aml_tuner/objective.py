@@ -12,8 +12,6 @@ from aml_tool_core.profiling.sla import AT_LEAST
 
 _COSTS = ("core_hour_per_million_requests", "price_per_million_requests")
 _MOST_FAILED_PERCENT = 1.0  # where nothing is demanded of failures or refusals: what a valid run may have
-_MISS_WEIGHT = 2.0
-_MISS = 1.0  # a miss costs a factor of e at once, so that no trial that misses comes near one that does not
 _UNKNOWN_MISS = 5.0
 _UNCONFIRMED_MISS = 0.5  # a probe held: it is probably not far off
 
@@ -27,13 +25,6 @@ class Judged:
     misses: tuple[str, ...]
     score: float | None  # a logarithm, so that ratios are differences; None where a weighed metric is not known
     excess: float  # how far beyond its limits it is, as a logarithm; 0 where feasible
-
-    @property
-    def rating(self) -> float | None:
-        """The score for the search: of a trial that misses, less the worse it misses."""
-        if self.score is None:
-            return None
-        return self.score if self.feasible else self.score - _MISS - _MISS_WEIGHT * self.excess
 
 
 def judge(report: Mapping[str, Any], weights: Mapping[str, float]) -> Judged:

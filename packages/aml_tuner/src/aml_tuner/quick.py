@@ -1,21 +1,35 @@
 """The quick search: which variant to try next, from what the tried ones showed.
 
-It begins in the middle and at the two points that lie farthest from it and from one another, then asks the surrogate
-where most is to be gained. Every other trial stays beside the best so far, in one coordinate: there the surrogate is
-good, and where it is wrong this is what coordinate descent would do.
+It begins in the middle and goes on as coordinate descent: each trial differs from the best so far in one setting, the
+one whose change promises most. A surrogate says how much that is, and how probable it is that the limits hold there:
+what a trial that misses a limit tells of the objective is as true as any, so its miss must not count against the
+settings that it has in common with better ones. Farther off is looked only where nothing holds yet, or no neighbour is
+left.
 """
 
 from __future__ import annotations
 
 import math
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 
 from aml_tuner.space import Point, Space
 from aml_tuner.surrogate import Vector, beliefs, features
 
 SHARE = 5  # of the grid's trials, one in so many
-_FIRST = 3
 _FEWEST = 4
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """What a trial showed."""
+
+    score: float  # higher is better; a logarithm, so that ratios are differences
+    excess: float | None = None  # how far beyond its limits it is, as a logarithm; None where it keeps them all
+
+    @property
+    def holds(self) -> bool:
+        return self.excess is None
 
 
 def budget(space: Space) -> int:
@@ -26,11 +40,10 @@ def budget(space: Space) -> int:
     return max(space.size // SHARE, min(_FEWEST, space.size))
 
 
-def suggest(space: Space, tried: Mapping[Point, float], count: int = 1, under_way: Sequence[Point] = ()) -> list[Point]:
-    """Return up to `count` points to try next, best first, of those neither tried nor under way.
-
-    `tried` has each point's score (higher is better; a logarithm, so that ratios are differences).
-    """
+def suggest(
+    space: Space, tried: Mapping[Point, Outcome], count: int = 1, under_way: Sequence[Point] = ()
+) -> list[Point]:
+    """Return up to `count` points to try next, best first, of those neither tried nor under way."""
     chosen: list[Point] = []
     while len(chosen) < count:
         point = _next(space, tried, [*under_way, *chosen])
@@ -40,30 +53,51 @@ def suggest(space: Space, tried: Mapping[Point, float], count: int = 1, under_wa
     return chosen
 
 
-def _next(space: Space, tried: Mapping[Point, float], taken: Sequence[Point]) -> Point | None:
+def _next(space: Space, tried: Mapping[Point, Outcome], taken: Sequence[Point]) -> Point | None:
     grid = space.grid()
     free = [point for point in grid if point not in tried and point not in taken]
     if not free:
         return None
-    place = features(space, grid)
-    begun = [*tried, *taken]
-    if not begun:
+    if not tried and not taken:
         return space.middle()
-    if len(begun) < min(_FIRST, len(grid)) or not tried:
-        return max(free, key=lambda point: min(math.dist(place[point], place[other]) for other in begun))
-    known = [(place[point], score) for point, score in tried.items()]
-    best = max(tried, key=lambda point: tried[point])
+    place = features(space, grid)
+    if not tried:  # nothing is known yet: as far as possible from what is under way
+        return max(free, key=lambda point: min(math.dist(place[point], place[other]) for other in taken))
+    good = {point: outcome.score for point, outcome in tried.items() if outcome.holds}
+    if not good:
+        nearness = {point: -(outcome.excess or 0.0) for point, outcome in tried.items()}
+        gains = _gains(nearness, taken, free, place, max(nearness.values()))
+        return max(free, key=lambda point: gains[point])
+    best = max(good, key=lambda point: good[point])
+    near = [point for point in free if sum(a != b for a, b in zip(point, best, strict=True)) == 1]
+    candidates = near or free
+    gains = _gains({point: one.score for point, one in tried.items()}, taken, candidates, place, good[best])
+    chances = _chances(tried, candidates, place)
+    return max(candidates, key=lambda point: gains[point] * chances[point])
+
+
+def _gains(
+    scores: Mapping[Point, float],
+    taken: Sequence[Point],
+    candidates: Sequence[Point],
+    place: Mapping[Point, Vector],
+    best: float,
+) -> dict[Point, float]:
+    """Return by how much each candidate is expected to beat the best."""
+    known = [(place[point], score) for point, score in scores.items()]
     # What is under way counts as what it is expected to be, so that the next one looks elsewhere.
     expected = beliefs(known, [place[point] for point in taken])
     known += [(place[point], belief.mean) for point, belief in zip(taken, expected, strict=True)]
-    near = [point for point in free if sum(a != b for a, b in zip(point, best, strict=True)) == 1]
-    candidates = near if near and len(begun) % 2 else free
-    return _most_promising(known, candidates, place, tried[best])
-
-
-def _most_promising(
-    known: Sequence[tuple[Vector, float]], candidates: Sequence[Point], place: Mapping[Point, Vector], best: float
-) -> Point:
     found = beliefs(known, [place[point] for point in candidates])
-    ranked = zip(candidates, found, strict=True)
-    return max(ranked, key=lambda pair: (pair[1].improvement(best), pair[1].mean))[0]
+    return {point: belief.improvement(best) for point, belief in zip(candidates, found, strict=True)}
+
+
+def _chances(
+    tried: Mapping[Point, Outcome], candidates: Sequence[Point], place: Mapping[Point, Vector]
+) -> dict[Point, float]:
+    """Return how probable it is that each candidate keeps the limits."""
+    if all(outcome.holds for outcome in tried.values()):
+        return dict.fromkeys(candidates, 1.0)
+    known = [(place[point], 1.0 if outcome.holds else -1.0) for point, outcome in tried.items()]
+    found = beliefs(known, [place[point] for point in candidates])
+    return {point: belief.above(0.0) for point, belief in zip(candidates, found, strict=True)}

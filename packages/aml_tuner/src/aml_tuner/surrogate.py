@@ -34,6 +34,12 @@ class Belief:
     mean: float
     deviation: float
 
+    def above(self, value: float) -> float:
+        """Return the probability of more than a value."""
+        if self.deviation <= 0:
+            return float(self.mean > value)
+        return 0.5 * math.erfc((value - self.mean) / (self.deviation * math.sqrt(2)))
+
     def improvement(self, best: float) -> float:
         """Return by how much the point is expected to beat the best so far (Jones et al., 1998)."""
         if self.deviation <= 0:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import fcntl
 import logging
 import threading
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from concurrent.futures import FIRST_COMPLETED, Future, ThreadPoolExecutor, wait
 from contextlib import contextmanager
 from pathlib import Path
@@ -16,6 +16,7 @@ from aml_tool_core.errors import ToolError
 
 from aml_tuner import objective, quick, trial
 from aml_tuner.configuration import Plan
+from aml_tuner.quick import Outcome
 from aml_tuner.space import Point
 from aml_tuner.takeover import FLAG, LOCK, take_over
 from aml_tuner.trial import NotDeleted, Trial
@@ -103,21 +104,19 @@ def _suggested(plan: Plan, done: dict[Point, dict[str, Any]], under_way: Sequenc
         return []
     if plan.strategy == "grid":
         return [point for point in plan.space.grid() if point not in done and point not in under_way][:room]
-    return quick.suggest(plan.space, ratings(plan, done), room, under_way)
+    return quick.suggest(plan.space, outcomes(plan, done), room, under_way)
 
 
-def ratings(plan: Plan, done: dict[Point, dict[str, Any]]) -> dict[Point, float]:
+def outcomes(plan: Plan, done: Mapping[Point, Mapping[str, Any]]) -> dict[Point, Outcome]:
     """Return what the search learns from each trial; one that failed counts as a bit worse than the worst."""
-    known = {point: _rating(plan, document) for point, document in done.items()}
-    worst = min((value for value in known.values() if value is not None), default=0.0)
-    return {point: worst - 1.0 if value is None else value for point, value in known.items()}
-
-
-def _rating(plan: Plan, document: dict[str, Any]) -> float | None:
-    score = objective.score(document["metrics"], plan.objective)
-    return objective.Judged(
-        document["metrics"], document["feasible"], tuple(document["misses"]), score, document["excess"]
-    ).rating
+    scores = {point: objective.score(document["metrics"], plan.objective) for point, document in done.items()}
+    known = [score for score in scores.values() if score is not None]
+    excesses = [document["excess"] for document in done.values()]
+    failed = Outcome(min(known, default=0.0) - 1.0, max(excesses, default=0.0) + 1.0)
+    return {
+        point: failed if score is None else Outcome(score, None if done[point]["feasible"] else done[point]["excess"])
+        for point, score in scores.items()
+    }
 
 
 def _told(plan: Plan, done: dict[Point, dict[str, Any]], point: Point) -> str:
