@@ -369,3 +369,6 @@ def test_the_digits_example(optimize: Optimize, tmp_path: Path) -> None:
     accuracy = metrics["accuracy-accuracy_score"]
     assert accuracy["input_model_value"] > 0.95
     assert accuracy["value"] >= accuracy["input_model_value"] - 0.01
+    assert {name: found["type"] for name, found in metrics.items()} == {
+        "accuracy-accuracy_score": "accuracy", "latency-avg": "latency",
+    }  # fmt: skip
