@@ -19,6 +19,7 @@ import httpx
 import psutil
 import pytest
 from azure.core.exceptions import ResourceNotFoundError
+from azureml_local.home import Home
 
 
 def owned(home: Path) -> dict[psutil.Process, str]:
@@ -222,7 +223,7 @@ def test_a_taken_port_is_named(plane: Any, tmp_path: Path) -> None:
 
 
 def test_in_the_foreground_it_ends_with_a_signal(plane: Any, tmp_path: Path) -> None:
-    home = tmp_path / "home"
+    home = tmp_path / ("h" * 60)  # whose sockets have to lie elsewhere
     process = subprocess.Popen(
         [sys.executable, "-m", "azureml_local", "up", "--foreground", "--home", str(home)],
         stdout=subprocess.DEVNULL,
@@ -231,7 +232,10 @@ def test_in_the_foreground_it_ends_with_a_signal(plane: Any, tmp_path: Path) -> 
     )
     elsewhere = type(plane)(home, {})
     wait_for(lambda: elsewhere.command("status", check=False).returncode == 0)
+    socket_dir = Home(home).socket_dir
+    assert home not in socket_dir.parents and list(socket_dir.iterdir())
     process.send_signal(signal.SIGINT)
     assert process.wait(30) == 0
     assert owned(home) == {}
+    assert not socket_dir.exists()
     assert elsewhere.command("status", check=False).returncode == 1

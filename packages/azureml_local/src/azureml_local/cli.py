@@ -231,6 +231,7 @@ def _stop(home: Home, settings: Settings) -> bool:
         stop_all([supervisor], grace_sec=0)
     swept = _sweep(home, settings) + remove_containers(home.jobs_dir, settings.home_id)
     home.supervisor_path.unlink(missing_ok=True)
+    home.remove_socket_dir()  # of a supervisor that was killed
     return supervisor is not None or swept > 0
 
 

@@ -7,6 +7,7 @@ import hashlib
 import json
 import os
 import secrets
+import shutil
 import socket
 import tempfile
 import uuid
@@ -129,12 +130,20 @@ class Home:
             self.jobs_dir,
             self.run_dir,
             self.gateway_dir,
-            self.socket_dir,
         ):
             make_private_dir(path)
+
+    def make_socket_dir(self) -> None:
+        """Create the folder of the sockets, which may lie outside the home. Raises PlaneError where others own it."""
+        make_private_dir(self.socket_dir)
         found = self.socket_dir.stat()
         if found.st_uid != os.getuid() or found.st_mode & 0o077:
             raise PlaneError(f"{self.socket_dir}: not private to this user; remove it or choose a shorter --home")
+
+    def remove_socket_dir(self) -> None:
+        """Remove it where it lies outside the home, so that nothing is left there."""
+        if self.socket_dir != self.run_dir:
+            shutil.rmtree(self.socket_dir, ignore_errors=True)
 
 
 def resolve_home(argument: str | None, environ: Mapping[str, str]) -> Home:

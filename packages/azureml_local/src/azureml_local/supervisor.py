@@ -70,7 +70,9 @@ async def supervise(home: Home, azurite: str) -> None:
     for number in (signal.SIGTERM, signal.SIGINT):
         asyncio.get_running_loop().add_signal_handler(number, stop.set)
     async with contextlib.AsyncExitStack() as stack:
-        # First to come and last to go, because everything else may stand in its groups.
+        home.make_socket_dir()
+        stack.callback(home.remove_socket_dir)
+        # Made before and closed after everything that may stand in its groups.
         confinement = await asyncio.to_thread(confine, group_name(settings.home_id))
         stack.callback(confinement.close)
         write_folders(home.cgroups_path, confinement)
