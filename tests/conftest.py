@@ -10,8 +10,8 @@ import pytest
 from aml_tool_core.logs import RedactingFormatter
 
 TESTS = Path(__file__).parent
-# These measure nothing: `make test` runs them several at a time (the mark `together`). What is not named here, whatever
-# is new among it, has the machine to itself.
+# These measure nothing that a busy machine would change: `make test` runs them several at a time (the mark `together`).
+# What is not named here, whatever is new among it, has the machine to itself.
 TOGETHER = (
     "by_image/aml_olive_optimizer",
     "by_image/aml_online_endpoints_deleter",
@@ -20,15 +20,22 @@ TOGETHER = (
     "by_image/test_every_image.py",
     "contract/aml_online_endpoints_deleter",
     "contract/aml_online_endpoints_deployer",
+    "contract/aml_report",
     "contract/aml_tool_core_azure",
     "contract/aml_tuner",
     "contract/azureml_local/test_faults.py",
     "contract/azureml_local/test_jobs.py",
     "contract/azureml_local/test_life.py",
+    "contract/azureml_local/test_metrics.py",
     "contract/azureml_local/test_resources.py",
+    "contract/azureml_local/test_scoring.py",
     "contract/faults",
     "contract/job_templates",
     "contract/profilers/test_bad_input.py",
+    "contract/profilers/test_demands.py",
+    "contract/profilers/test_metrics_tab.py",
+    "contract/profilers/test_nodes.py",
+    "contract/profilers/test_sweep.py",
     "contract/schemas",
     "unit/aml_labench_profiler",
     "unit/aml_olive_optimizer",
@@ -37,13 +44,18 @@ TOGETHER = (
     "unit/aml_report",
     "unit/aml_tool_core/",
     "unit/aml_tool_core_azure",
+    "unit/aml_tool_core_profiling",
     "unit/aml_tool_core_report_page",
     "unit/aml_tuner",
     "unit/aml_wrk2_profiler",
     "unit/aml_wrk_profiler",
     "unit/azureml_local",
     "unit/chain",
+    "unit/metronome/test_behaviours.py",
+    "unit/metronome/test_native.py",
+    "unit/metronome/test_tls.py",
     "unit/minilm_example",
+    "unit/run_job",
     "unit/sku_sweep",
 )
 
