@@ -98,6 +98,13 @@ def test_a_machine_that_stood_still_longer_than_the_limit_makes_a_miss_doubtful(
     assert not judged(result_of(longest_delay_ms=8.0), SLOW)[1].doubtful
 
 
+def test_a_standstill_excuses_no_overload_and_no_failures() -> None:
+    overloaded, failing = result_of(p99_ms=5000.0, longest_delay_ms=12.0), result_of(longest_delay_ms=12.0, failed=500)
+    for result in (overloaded, failing):
+        seen = judged(result, SLOW)[1]
+        assert seen.holds is False and not seen.doubtful
+
+
 def test_a_demanded_rate_is_no_limit_of_the_load() -> None:
     """A search must not take "too slow a rate" for "too high a load"."""
     standing, seen = judged(result_of(), {**FINE, "succeeded_per_sec": 5000})

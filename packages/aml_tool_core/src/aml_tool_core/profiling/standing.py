@@ -17,6 +17,7 @@ from aml_tool_core.profiling.sla import AT_LEAST, CPU_MAX, Criterion, LatencyDem
 SUCCEEDED = "succeeded_per_sec"
 
 _OWN_DELAY_SHARE = 0.1  # of a limit: a generator that itself loses more cannot lay a miss at the target's door
+_EXPLAINED = 2.0  # times a standstill: what it may add to a latency
 _LEAST_NOISE = 0.02
 _MAXIMUM_NOISE = 0.3  # one observation says little of its distribution
 _LEAST_SECONDS = 4
@@ -72,7 +73,8 @@ def reading(load: Load, result: Result, criteria: Sequence[Criterion], standing:
     if worst is None or (worst[0] > 0) is holds:
         # It failed by something else than a latency, whose margin then says nothing of how far the load is off.
         return Reading(holds, ceiling=None if holds else _ceiling(load, result))
-    doubtful = not holds and any(_held_up(criterion, result) for criterion in limits if not criterion.met)
+    spoiled = {criterion.miss for criterion in limits if not criterion.met and _held_up(criterion, result)}
+    doubtful = not holds and not set(standing.misses) - others - spoiled
     return Reading(holds, worst[0], worst[1], None if holds else _ceiling(load, result), doubtful)
 
 
@@ -88,12 +90,15 @@ def _own_fault(load: Load, result: Result, missed: Sequence[Criterion]) -> bool:
 
 
 def _held_up(criterion: Criterion, result: Result) -> bool:
-    """Tell whether the generator itself once lost a latency's whole limit: so long its machine gave it no time.
+    """Tell whether a latency may be missed only because the generator's machine once gave it no time.
 
-    What had to wait meanwhile, and the queue that it left at the target, may be all that is wrong with the run.
+    For longer than the whole limit, that is; and what had to wait meanwhile, and the queue that it left at the target,
+    explain the value, which an overload goes far beyond.
     """
     own_ms = None if result.schedule is None else result.schedule.own_delay_ms_max
-    return own_ms is not None and latency_demand(criterion.metric) is not None and own_ms > criterion.limit
+    if own_ms is None or criterion.value is None or latency_demand(criterion.metric) is None:
+        return False
+    return own_ms > criterion.limit and criterion.value <= criterion.limit + _EXPLAINED * own_ms
 
 
 def _refusals(load: Load, result: Result, objective: str) -> list[str]:
