@@ -168,6 +168,26 @@ def test_it_goes_on_from_a_folder_that_can_only_be_read(world: World) -> None:
     assert world.summary()["finished_before"] == 3 and len(world.calls("deploy")) == deployed + 2
 
 
+def test_what_was_begun_in_both_places_is_deleted_in_both(world: World) -> None:
+    world.config["parameters"] = {"worker_count": [1]}
+    world.rules["deploy_sec"] = 3600
+    brought = world.folder / "brought"
+
+    def start_and_kill(endpoints: int) -> None:
+        killed = world.start()
+        wait_for(lambda: len(world.endpoints) == endpoints)
+        killed.kill()
+        killed.communicate(timeout=WAIT_SEC)
+
+    start_and_kill(1)
+    (world.work / "outputs" / "trials").rename(brought)
+    start_and_kill(2)
+    world.rules["deploy_sec"] = 0
+    code, said = world.run("--resume_path", str(brought))
+    assert code == 0, said
+    assert world.endpoints == []
+
+
 def test_a_folder_without_trials_is_no_folder_to_go_on_from(world: World) -> None:
     (world.work / "empty").mkdir()
     code, said = world.run("--resume_path", "empty")

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import fcntl
+import hashlib
 import logging
-import shutil
 from pathlib import Path
 
 from aml_tool_core import outputs
@@ -28,14 +28,41 @@ def take_over(brought: Path, trials: Path) -> None:
     if source.resolve() == trials.resolve():
         return
     _check_idle(source)
-    new = [one for one in _made(source) if not (trials / one.name).exists()]
+    made = _made(source)
+    new = [one for one in made if not (trials / one.name).exists()]
     for one in new:
         with outputs.atomic_folder(trials / one.name) as copy:
             for file in sorted(path for path in one.rglob("*") if path.is_file()):
-                target = copy / file.relative_to(one)
-                target.parent.mkdir(parents=True, exist_ok=True)
-                shutil.copyfile(file, target)  # not its mode: what can only be read there is written here
+                _copy(file, copy / file.relative_to(one))
+    for one in made:
+        if one not in new:
+            _add(one, trials / one.name)
     log.info("%s: %d trials are taken over", source, len(new))
+
+
+def _add(brought: Path, here: Path) -> None:
+    """Complete a trial that was begun in both places: each start of the tuner deploys under names of its own."""
+    if (brought / FILE_NAME).is_file() and not (here / FILE_NAME).exists():
+        _copy(brought / FILE_NAME, here / FILE_NAME)
+    known = {_content(note) for note in here.glob(f"{Path(NOTES).parent}/*") if note.is_file()}  # of deleted ones too
+    for note in sorted(brought.glob(NOTES)):
+        if (content := _content(note)) not in known:
+            name = f"deployment_settings.{hashlib.sha256(content).hexdigest()[:12]}.json"
+            _copy(note, here / Path(NOTES).parent / name)
+
+
+def _copy(file: Path, target: Path) -> None:
+    """Copy a file, not its mode: what can only be read there is written here."""
+    content = _content(file)
+    outputs.make_folder(target.parent)
+    target.write_bytes(content)
+
+
+def _content(file: Path) -> bytes:
+    try:
+        return file.read_bytes()
+    except OSError as error:
+        raise ToolError(f"{FLAG}: {file}: cannot be read: {error.strerror}") from None
 
 
 def _trials_in(folder: Path) -> Path:
