@@ -157,6 +157,15 @@ def test_a_candidate_is_the_model(found: Path) -> None:
         assert given == (found / "model", None)
 
 
+@pytest.mark.parametrize("place", [".", "outputs"])
+def test_the_models_folder_may_hold_the_tools_own(found: Path, place: str) -> None:
+    beside = found / "model" / place
+    beside.mkdir(exist_ok=True)
+    with variants.candidate(1, found / "model", found / "parameters", beside) as (model, _):
+        assert model is not None and (model / "tokenizer.json").is_file()
+        assert not list(model.rglob(".candidate"))
+
+
 def test_a_candidate_that_is_not_there(found: Path) -> None:
     beside = found / "outputs"
     for folders, said in (

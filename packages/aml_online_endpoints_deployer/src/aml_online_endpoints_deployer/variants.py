@@ -114,7 +114,7 @@ def candidate(
     try:
         try:
             shutil.rmtree(scratch, ignore_errors=True)  # a deployer that was killed may have left it
-            others = shutil.ignore_patterns(_CANDIDATES, f"{_MODEL}*")
+            others = shutil.ignore_patterns(_CANDIDATES, f"{_MODEL}*", _SCRATCH)  # it may lie in the model's folder
             shutil.copytree(model_folder, folder, ignore=others, copy_function=_copied)
             _copied(model, folder / _MODEL)
             # Its external weights keep the name by which the model refers to them.
