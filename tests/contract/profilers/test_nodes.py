@@ -136,7 +136,7 @@ def test_two_nodes_keep_one_even_schedule_and_their_sum_is_the_report(
     assert abs(statistics.median(late_ms[::2]) - statistics.median(late_ms[1::2])) < INTERVAL_MS / 2
     gaps_ms = [1e3 * (later - earlier) for earlier, later in pairwise(arrivals)]
     even = sum(INTERVAL_MS / 2 < gap < 1.5 * INTERVAL_MS for gap in gaps_ms)
-    assert even >= 0.8 * len(gaps_ms), gaps_ms
+    assert even >= 0.6 * len(gaps_ms), gaps_ms  # nodes that sent together would have none
 
     # The sum of what each says of itself.
     parts = [json.loads(path.read_text()) for path in shares(outcomes)]

@@ -290,6 +290,17 @@ def test_nodes_meet_at_an_address_of_version_6() -> None:
         channel.close()
 
 
+@pytest.mark.skipif(not has_ipv6(), reason="this machine has no IPv6 loopback address")
+def test_node_0_of_a_name_with_addresses_of_both_versions_is_reached_at_each(monkeypatch: pytest.MonkeyPatch) -> None:
+    both = [(family, socket.SOCK_STREAM, 6, "", (host, 0)) for family, host in
+            ((socket.AF_INET6, "::1"), (socket.AF_INET, "127.0.0.1"))]  # fmt: skip
+    monkeypatch.setattr(socket, "getaddrinfo", lambda *_, **__: both)
+    with rendezvous.listen("node-0", 0) as server:
+        monkeypatch.undo()
+        for host in ("127.0.0.1", "::1"):
+            socket.create_connection((host, server.getsockname()[1]), timeout=10).close()
+
+
 def test_nodes_talk_and_know_each_others_clock() -> None:
     met = meet(b"secret", b"secret")
     assert met is not None

@@ -222,7 +222,7 @@ def _finite_float(text: str) -> float:
 
 def _countable_int(text: str) -> int:
     number = int(text)
-    if abs(number) > _LARGEST_INT:
+    if not -_LARGEST_INT - 1 <= number <= _LARGEST_INT:
         raise ValueError(f"{text[:20]} is too large a number")
     return number
 

@@ -156,6 +156,8 @@ def listen(host: str, port: int) -> socket.socket:
         addresses = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)
     except socket.gaierror:
         addresses = []
+    if len({family for family, *_ in addresses}) > 1:
+        addresses = []  # who knows which of them the others reach
     try:
         for family, _, _, _, address in addresses:
             try:
