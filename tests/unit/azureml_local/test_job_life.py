@@ -90,6 +90,24 @@ def test_a_file_that_cannot_go_up_keeps_nothing_else_back(plane: Plane, folder: 
     assert {f"{root}/made/file", f"{root}/more/file", f"{ARTIFACTS}{LIFECYCLE_LOG}"} <= set(paths)
 
 
+def test_a_folder_that_may_not_be_read_is_named(
+    plane: Plane, folder: JobFolder, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (folder.data_dir / "made" / "closed").mkdir()
+    listed = os.scandir
+
+    def refuse(path: Any) -> Any:
+        if Path(path).name == "closed":
+            raise PermissionError(errno.EACCES, os.strerror(errno.EACCES), str(path))
+        return listed(path)
+
+    paths = serve(plane, lambda _: httpx.Response(201))
+    monkeypatch.setattr(os, "scandir", refuse)
+    with pytest.raises(JobError, match=r"^output made: closed: Permission denied"):
+        asyncio.run(plane.jobs.files.collect(parse_command(COMMAND), paths_of(folder), [folder]))
+    assert "/devstoreaccount1.blob.local/azureml-blobstore/made/file" in paths
+
+
 def test_a_file_that_may_not_be_read_is_named(plane: Plane, folder: JobFolder, monkeypatch: pytest.MonkeyPatch) -> None:
     # Who runs the tests may be allowed to read everything.
     opened = Path.open

@@ -69,9 +69,10 @@ async def supervise(home: Home, azurite: str) -> None:
     stop = asyncio.Event()
     for number in (signal.SIGTERM, signal.SIGINT):
         asyncio.get_running_loop().add_signal_handler(number, stop.set)
+    has_ports = False
     async with contextlib.AsyncExitStack() as stack:
         home.make_socket_dir()
-        stack.callback(home.remove_socket_dir)
+        stack.callback(lambda: home.remove_socket_dir() if has_ports else None)  # else they may be another's
         # Made before and closed after everything that may stand in its groups.
         confinement = await asyncio.to_thread(confine, group_name(settings.home_id))
         stack.callback(confinement.close)
@@ -79,6 +80,7 @@ async def supervise(home: Home, azurite: str) -> None:
         if confinement.warning:
             LOGGER.warning("%s", confinement.warning)
         await _start(home, settings, load_secrets(home), azurite, confinement, stack)
+        has_ports = True
         if not stop.is_set():
             report(home, "ready", warnings=[confinement.warning] if confinement.warning else [])
             LOGGER.info("ready: %s", settings.arm_url)

@@ -7,6 +7,7 @@ import contextlib
 import datetime as dt
 import hashlib
 import hmac
+import os
 import re
 import shutil
 import ssl
@@ -164,8 +165,13 @@ class Blobs:
             self._put_file(source, place)
             return 1
         inside = source.resolve()
-        count, unreadable = 0, []
-        for path in sorted(source.rglob("*")):
+        count = 0
+        unreadable: list[str] = []
+
+        def note(error: OSError) -> None:
+            unreadable.append(f"{printable(Path(error.filename).name)}: {error.strerror}")
+
+        for path in sorted(Path(folder) / name for folder, _, names in os.walk(source, onerror=note) for name in names):
             name = f"{place.path}/{path.relative_to(source).as_posix()}"
             try:
                 with _reading(path):
