@@ -73,6 +73,9 @@ def run(client: Any, folder: Path, endpoint: str, download: Path) -> bool:
     try:
         client.jobs.stream(job.name)
     except JobException as error:
+        if isinstance(error.__cause__, KeyboardInterrupt):
+            client.jobs.begin_cancel(job.name)
+            raise error.__cause__ from None
         # A missed SLA is one of the reasons; what is there is downloaded all the same.
         print(error, file=sys.stderr)
     finally:
