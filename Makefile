@@ -36,11 +36,13 @@ demo: setup  ## run the whole chain on an example and print one table (EXAMPLE=d
 	@$(TOOLS)/bin/python job-templates/chain.py $(EXAMPLE) --olive_python $(OLIVE)/bin/python
 
 # The tools' tests use the demo's Azurite and scoring environments. What measures nothing runs $(TOGETHER) at a time (most of
-# it waits); what measures has the machine to itself.
+# it waits); what measures at a small load, two at a time; the rest has the machine to itself.
 TOGETHER ?= 3
 PYTEST = if [ -d $(PLANE)/azurite ]; then export AZUREML_LOCAL_AZURITE="$${AZUREML_LOCAL_AZURITE:-$(CURDIR)/$(PLANE)/azurite}"; fi; \
 	AZUREML_LOCAL_ENV_CACHE=$(CURDIR)/$(PLANE)/environments $(TOOLS)/bin/python -m pytest
 PYTEST_TOGETHER = $(PYTEST) -m together --numprocesses $(TOGETHER) --dist worksteal
+PYTEST_PAIRS = $(PYTEST) -m pairs --numprocesses 2 --dist worksteal
+PYTEST_ALONE = $(PYTEST) -m "not together and not pairs"
 NOT_HERE := --ignore tests/contract/aml_olive_optimizer --ignore tests/bench
 
 .PHONY: test
@@ -61,12 +63,13 @@ test-together: setup-tests  ## run the tests that measure nothing, several at a 
 	$(PYTEST_TOGETHER) tests $(NOT_HERE) --ignore tests/by_image
 
 .PHONY: test-alone
-test-alone: setup-tests  ## run the tests that measure, one by one
-	$(PYTEST) -m "not together" tests $(NOT_HERE) --ignore tests/by_image
+test-alone: setup-tests  ## run the tests that measure, two at a time or one by one
+	$(PYTEST_PAIRS) tests $(NOT_HERE) --ignore tests/by_image
+	$(PYTEST_ALONE) tests $(NOT_HERE) --ignore tests/by_image
 
 .PHONY: test-long
 test-long: setup-tests  ## run what `make test` has less of: all faults, 200 fault sequences, 20 interruptions (over an hour)
-	export AML_FAULTS=all AML_FAULT_SEQUENCES=200; $(PYTEST) --numprocesses 2 --dist worksteal tests/contract/faults
+	export AML_FAULTS=all AML_FAULT_SEQUENCES=200; $(PYTEST) --numprocesses $(TOGETHER) --dist worksteal tests/contract/faults
 	export AML_INTERRUPTIONS=20; $(PYTEST) tests/contract/profilers/test_resume.py
 
 .PHONY: lint

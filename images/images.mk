@@ -142,7 +142,8 @@ TEST_IMAGES = export ROOT_IMAGE=$(ROOT_IMAGE) IMAGES_REQUIRED=1; $(PYTEST)
 	@$(TEST_IMAGES) -m together --numprocesses $(TOGETHER) --dist worksteal tests/by_image
 
 .test-alone-with-images:
-	@$(TEST_IMAGES) -m "not together" tests $(NOT_HERE)
+	@$(PYTEST_PAIRS) tests $(NOT_HERE) --ignore tests/by_image
+	@$(TEST_IMAGES) -m "not together and not pairs" tests $(NOT_HERE)
 
 .push/%: .image/%
 	@$(foreach tag,$(IMAGE_TAGS),images/docker tag $(call IMAGE_NAME,$*):$(tag) $(REGISTRY)/$(call IMAGE_NAME,$*):$(tag) && \

@@ -11,7 +11,6 @@ from aml_tool_core.logs import RedactingFormatter
 
 TESTS = Path(__file__).parent
 # These measure nothing that a busy machine would change: `make test` runs them several at a time (the mark `together`).
-# What is not named here, whatever is new among it, has the machine to itself.
 TOGETHER = (
     "by_image/aml_olive_optimizer",
     "by_image/aml_online_endpoints_deleter",
@@ -59,6 +58,18 @@ TOGETHER = (
     "unit/sku_sweep",
 )
 
+# These measure, but load a machine so little that two at a time do not disturb one another (the mark `pairs`). What is
+# not named here or above, whatever is new among it, has the machine to itself.
+PAIRS = (
+    "contract/profilers/test_open_loop.py",
+    "contract/profilers/test_resume.py",
+    "contract/profilers/test_run.py",
+    "contract/profilers/test_search.py",
+    "contract/profilers/test_upstream_engines.py",
+    "unit/metronome/test_command.py",
+    "unit/metronome/test_schedules.py",
+)
+
 
 def pytest_configure(config: pytest.Config) -> None:
     """Hold no example of a property test against a clock: the machine may be busy."""
@@ -70,10 +81,13 @@ def pytest_configure(config: pytest.Config) -> None:
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Mark what may run together."""
+    """Mark what may run beside what."""
     for item in items:
-        if item.path.relative_to(TESTS).as_posix().startswith(TOGETHER):
+        place = item.path.relative_to(TESTS).as_posix()
+        if place.startswith(TOGETHER):
             item.add_marker(pytest.mark.together)
+        elif place.startswith(PAIRS):
+            item.add_marker(pytest.mark.pairs)
 
 
 @pytest.fixture(autouse=True)
