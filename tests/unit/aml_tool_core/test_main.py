@@ -202,6 +202,29 @@ def test_an_output_that_is_also_the_input_stays(given: str, left_by_an_earlier_r
     assert names(left_by_an_earlier_run) == {"report.json", "mine.txt"}
 
 
+@pytest.mark.parametrize("signum", [signal.SIGINT, signal.SIGTERM])
+def test_a_signal_that_comes_too_late_stops_nothing(tmp_path: Path, signum: int) -> None:
+    script = textwrap.dedent("""
+        import os, sys
+        from aml_tool_core import Tool, main
+        from aml_tool_core.processes import too_late_to_stop
+
+        def run(job):
+            with too_late_to_stop():
+                os.kill(os.getpid(), signum)
+                print("whole", flush=True)
+            os.kill(os.getpid(), signum)
+
+        signum = int(sys.argv.pop())
+        main(Tool("aml_example", "1", "x", (), run))
+    """)
+    done = subprocess.run(
+        [sys.executable, "-c", script, str(int(signum))], cwd=tmp_path, capture_output=True, text=True, timeout=60
+    )
+    assert done.stdout == "whole\n"
+    assert done.returncode == 128 + signum, "afterwards it can be stopped as before"
+
+
 @pytest.mark.parametrize(("signum", "code"), [(signal.SIGINT, 130), (signal.SIGTERM, 143)])
 def test_a_signal_ends_children_and_leaves_no_partial_output(tmp_path: Path, signum: int, code: int) -> None:
     script = textwrap.dedent("""

@@ -74,6 +74,20 @@ def running(
 
 
 @contextmanager
+def too_late_to_stop() -> Iterator[None]:
+    """Let no signal stop the tool any more: its work is done, and is only written down, which takes a moment.
+
+    Else it would say that it was interrupted, with its output there, or half of it.
+    """
+    before = {number: signal.signal(number, signal.SIG_IGN) for number in (signal.SIGINT, signal.SIGTERM)}
+    try:
+        yield
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)
+
+
+@contextmanager
 def _signals_held() -> Iterator[set[signal.Signals]]:
     """Hold the signals that stop a tool back until a process is started and known, and yield the mask before.
 

@@ -10,8 +10,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from aml_tool_core import outputs
-from aml_tool_core.errors import CriteriaMissed, InputError
+from aml_tool_core import outputs, processes
+from aml_tool_core.errors import CriteriaMissed, InputError, Interrupted
 from aml_tool_core.profiling import checkpoint as checkpoints
 from aml_tool_core.profiling import course as courses
 from aml_tool_core.profiling import deployment as deployments
@@ -131,10 +131,15 @@ def run(profiler: Profiler, job: Job) -> None:
         session.price,
         survey if session.is_several else None,
     ).document()
-    _write(log, job.outputs, document)
-    kept.finish()
-    tracking.publish(document)
-    summary.show(document)
+    with processes.too_late_to_stop():
+        _write(log, job.outputs, document)
+        kept.finish()
+        summary.show(document)
+    try:
+        tracking.publish(document)
+    except Interrupted as stop:
+        stop.left = f"{job.outputs / report.FILE_NAME} is whole"
+        raise
     misses = survey.misses()
     if misses:
         raise CriteriaMissed(misses)
