@@ -54,6 +54,8 @@ PLACES = ("onlineEndpoints/*", "onlineEndpoints/*/deployments/*", "mfeOperations
 METHODS = ("GET", "PUT", "DELETE", "*")
 TIMEOUT = ("--timeout_sec", "8")
 OLD = "old-ep"
+# An update whose container hangs goes on without the deployer, for five minutes by the default probe.
+PATIENCE = "readiness_probe: {initial_delay: 1, period: 1, timeout: 2, success_threshold: 1, failure_threshold: 60}\n"
 
 
 @dataclass
@@ -149,6 +151,8 @@ def test_sequence(
         for name in ("endpoint.yml", "deployment.yml"):
             path = fresh.folder / name
             path.write_text(path.read_text().replace(f"name: {fresh.endpoint_name}\n", f"name: {OLD}\n"))
+    with (fresh.folder / "deployment.yml").open("a") as stream:
+        stream.write(PATIENCE)
     endpoint = OLD if on_old else fresh.endpoint_name
     others = {"", "old"} if on_old else set()
     share = dice.choice((None, 40, 100)) if on_old else None
