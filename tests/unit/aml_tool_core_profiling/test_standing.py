@@ -147,16 +147,30 @@ def test_nothing_answered_is_a_target_that_does_not_hold() -> None:
     assert seen.holds is False and seen.margin is None
 
 
-def test_requests_that_wait_for_a_sender_are_a_load_that_is_not_carried() -> None:
-    late = replace(result_of(), schedule=Schedule(95.0, 50, 0, late_busy=45, own_delay_ms_99=0.1))
-    standing, seen = judged(late, FINE)
-    assert standing.usable and not standing.feasible
-    assert standing.misses[0].startswith("45 of 1000 requests were sent late or never, as every client was busy")
-    assert seen.holds is False and seen.margin is None
-    own = replace(late, schedule=Schedule(95.0, 50, 0, late_busy=1, own_delay_ms_99=0.1))
-    assert judged(own, FINE)[0].feasible, "what the load generator loses is in the latency, and that keeps its limit"
-    unknown = replace(late, schedule=Schedule(95.0, 50, 0))
-    assert not judged(unknown, FINE)[0].feasible
+def test_a_load_of_which_most_requests_wait_for_a_sender_is_not_carried() -> None:
+    late = replace(result_of(), schedule=Schedule(39.0, 610, 0, late_busy=600, own_delay_ms_99=0.1))
+    for demands in ({}, {"service_time_ms_99": 40.0}, {"error_percent": 1.0}):
+        standing, seen = judged(late, demands)
+        assert standing.usable and not standing.feasible
+        assert standing.misses[0].startswith("600 of 1000 requests were sent late or never, as every client was busy")
+        assert seen.holds is False and seen.margin is None
+    assert judged(late, FINE)[0].feasible, "what they waited is in the latency, and that keeps its limit"
+    assert not judged(late, SLOW)[0].feasible
+    few = replace(late, schedule=Schedule(95.0, 50, 0, late_busy=45, own_delay_ms_99=0.1))
+    assert judged(few, {})[0].feasible, "the rate was reached"
+    own = replace(late, schedule=Schedule(39.0, 610, 0, late_busy=1, own_delay_ms_99=0.1))
+    assert judged(own, {})[0].feasible, "what the load generator loses is in the latency"
+    unknown = replace(late, schedule=Schedule(39.0, 610, 0))
+    assert not judged(unknown, {})[0].feasible
+
+
+def test_requests_that_were_never_sent_have_no_latency() -> None:
+    lost = replace(result_of(), schedule=Schedule(95.0, 0, 20, late_busy=0, own_delay_ms_99=0.1))
+    for demands in ({}, FINE):
+        standing, seen = judged(lost, demands)
+        assert standing.misses[0].startswith("20 of 1000 requests were sent late or never")
+        assert seen.holds is False and seen.margin is None
+    assert judged(replace(lost, schedule=Schedule(99.9, 0, 1, late_busy=0)), FINE)[0].feasible
 
 
 def test_a_cpu_that_is_not_known_says_nothing_of_the_load() -> None:

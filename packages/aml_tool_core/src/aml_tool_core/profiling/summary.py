@@ -39,10 +39,11 @@ def text(document: dict[str, Any], *, colour: bool = False) -> list[str]:
 def _load_rows(document: dict[str, Any]) -> list[tuple[str, str]]:
     load, engine = document["load"], document["tool"]["engine"]
     rate = f", {load['target_rps']:g} requests/s asked for" if "target_rps" in load else ""
-    senders = "clients" if load.get("schedule") == "clock" else "connections"
+    sender = "client" if load.get("schedule") == "clock" else "connection"
+    senders = f"{load['connections']} {sender}{'' if load['connections'] == 1 else 's'}"
     return [
         ("target", document["target"]["scoring_uri"]),
-        ("load", f"{load['model']} loop, {load['connections']} {senders}, {load['duration_sec']} s{rate}"),
+        ("load", f"{load['model']} loop, {senders}, {load['duration_sec']} s{rate}"),
         ("engine", f"{engine['name']} {engine['version']}"),
     ]
 

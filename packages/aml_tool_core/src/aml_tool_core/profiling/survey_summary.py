@@ -41,7 +41,8 @@ def _row(document: Document, run: Mapping[str, Any]) -> list[str]:
 def load_words(run: Mapping[str, Any]) -> str:
     """Return a run's load in a few words."""
     load = run["load"]
-    words = f"{load['connections']} {'clients' if load.get('schedule') == 'clock' else 'connections'}"
+    sender = "client" if load.get("schedule") == "clock" else "connection"
+    words = f"{load['connections']} {sender}{'' if load['connections'] == 1 else 's'}"
     if "target_rps" in load:
         words = f"{load['target_rps']:g}/s, {words}"
     name = load.get("payload", {}).get("class")
@@ -49,7 +50,9 @@ def load_words(run: Mapping[str, Any]) -> str:
 
 
 def _marks(document: Document, run: Mapping[str, Any]) -> list[str]:
-    marks = ["says nothing" if not run["usable"] else "holds" if run["feasible"] else "does not hold"]
+    missed = [one["metric"] for one in run.get("sla", {}).get("criteria", ()) if not one["met"]]
+    misses = f"does not hold: {', '.join(missed) or 'not carried'}"
+    marks = ["says nothing" if not run["usable"] else "holds" if run["feasible"] else misses]
     for choice in document["choices"]:
         if run["number"] == choice["best"]:
             marks.append("answer" if "search" in document else "best")

@@ -10,6 +10,7 @@ from aml_tool_core.profiling.load import Load, LoadModel
 from aml_tool_core.profiling.result import Result, Schedule, Second
 
 TIMELY_PERCENT = 99.9
+_MOST_WAITED = 0.5
 RATE_SHORTFALL = 0.01
 FAILED_SHARE = 0.01
 CPU_PERCENT = 95.0
@@ -68,16 +69,22 @@ def shortfalls(load: Load, result: Result) -> list[str]:
     return [*_stop_reasons(result), *_failure_reasons(result), *_rate_reasons(load, result)]
 
 
-def overdue(load: Load, result: Result) -> list[str]:
-    """Return that too many requests were not sent on time as every sender waited for an answer: nothing where few."""
+def overdue(load: Load, result: Result, *, waits_are_judged: bool) -> list[str]:
+    """Return that too many requests were not sent on time as every sender waited for an answer: nothing where few.
+
+    A request that waited has its wait in its latency from the due time, and where a demand judges that, the wait needs
+    no judgement of its own; else a load is not carried when most requests wait. What was never sent has no latency.
+    """
     schedule = result.schedule
     if schedule is None:
         return []
-    busy = (schedule.late if schedule.late_busy is None else schedule.late_busy) + schedule.missed
-    if 100 * busy <= (100 - TIMELY_PERCENT) * (result.planned or result.sent) * (1 + 1e-9):
+    planned = result.planned or result.sent
+    waited = schedule.late if schedule.late_busy is None else schedule.late_busy
+    too_many_waited = not waits_are_judged and waited > _MOST_WAITED * planned
+    if not too_many_waited and 100 * schedule.missed <= (100 - TIMELY_PERCENT) * planned * (1 + 1e-9):
         return []
     return [
-        f"{busy} of {result.planned or result.sent} requests were sent late or never, as every {load.sender} was busy: "
+        f"{waited + schedule.missed} of {planned} requests were sent late or never, as every {load.sender} was busy: "
         "more of them, or faster answers, are needed"
     ]
 

@@ -48,8 +48,8 @@ def _run(report: Document, wanted: int) -> Run:
 
 def _load(run: Run) -> str:
     load = run["load"]
-    senders = "clients" if load.get("schedule") == "clock" else "connections"
-    words = f"{load['connections']} {senders}"
+    sender = "client" if load.get("schedule") == "clock" else "connection"
+    words = f"{load['connections']} {sender}{'' if load['connections'] == 1 else 's'}"
     if "target_rps" in load:
         words = f"{number(load['target_rps'])} requests/s, {words}"
     name = load.get("payload", {}).get("class")
@@ -260,4 +260,5 @@ def _outcome(run: Run) -> str:
     if run["feasible"]:
         return "holds"
     missed = [one["metric"] for one in run.get("sla", {}).get("criteria", ()) if not one["met"]]
-    return f"does not hold: {', '.join(missed) or 'the load was not carried'}"
+    because = ", ".join(missed) or "; ".join(run["verdict"]["reasons"]) or "the load was not carried"
+    return f"does not hold: {because}"
