@@ -112,7 +112,7 @@ def test_the_largest_rate(cases: Callable[[str], Case], serve_queue: Serve) -> N
     if found["answer"]["confirmed"]:
         assert answer["purpose"] == "confirmation" and answer["load"]["duration_sec"] == 2
         assert answer["feasible"] and report["sla"]["met"]
-        assert f"largest target_rps that holds: {value:g} (confirmed" in outcome.stderr
+        assert f"largest rate that holds: {value:g} (confirmed" in outcome.stderr
     assert (outcome.code == 0) == (found["answer"]["confirmed"] and report["verdict"]["valid"])
     assert {run["purpose"] for run in report["runs"]} <= {"probe", "confirmation"}
     assert "Largest load that holds" in (case.folder / "outputs" / "report.html").read_text()

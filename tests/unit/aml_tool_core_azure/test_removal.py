@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
+import signal
 import time
 from types import SimpleNamespace
 from typing import Any
 
 import pytest
 from aml_tool_core.azure import operation
-from aml_tool_core.azure.removal import Outcome, remove_deployment
+from aml_tool_core.azure.removal import Outcome, remove_deployment, remove_endpoint
 from aml_tool_core.azure.traffic import Move, Shares, read_move, released, without
+from aml_tool_core.errors import Interrupted
 from azure.core.exceptions import ResourceNotFoundError
 
 
@@ -87,3 +89,15 @@ def test_a_deployment_whose_endpoint_another_deletes_is_waited_for(monkeypatch: 
     )
     assert remove_deployment(client, "e", "blue", time.monotonic() + 30) is Outcome.ABSENT
     assert asked == 3
+
+
+def test_who_interrupts_a_deletion_is_told_that_it_goes_on() -> None:
+    def wait(_: float) -> None:
+        raise Interrupted(signal.SIGINT)
+
+    poller = SimpleNamespace(done=lambda: False, wait=wait, status=lambda: "InProgress")
+    endpoints = SimpleNamespace(get=lambda name: SimpleNamespace(name=name), begin_delete=lambda _: poller)
+    client: Any = SimpleNamespace(online_endpoints=endpoints)
+    with pytest.raises(Interrupted) as caught:
+        remove_endpoint(client, "mine", time.monotonic() + 60)
+    assert caught.value.left == "endpoint mine: deletion: may go on in Azure without this tool; run it again to see"

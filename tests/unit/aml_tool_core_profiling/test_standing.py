@@ -81,6 +81,8 @@ def test_refusals_are_a_miss_where_good_answers_count() -> None:
     assert any("refused with 429" in miss for miss in standing.misses)
     assert seen.holds is False
     assert judged(refusing, FINE, "requests_per_sec")[0].feasible
+    starved = result_of(refused=50, cpu_percent=97)
+    assert judged(starved, FINE)[1].holds is False, "quick refusals keep the load generator busy"
 
 
 def test_the_generators_own_delay_is_not_the_targets_fault() -> None:

@@ -143,7 +143,7 @@ def test_a_search_is_about_its_confirmation() -> None:
     for words in ("700\N{NO-BREAK SPACE}/s holds", "95 % interval", "Limit", "5, confirmation"):
         assert words in html, words
     said = "\n".join(text(document))
-    assert "largest target_rps that holds: 700 (confirmed by run 5); 95 % interval 690 to 740" in said
+    assert "largest rate that holds: 700 (confirmed by run 5); 95 % interval 690 to 740" in said
     assert survey_of(SEARCH, searched(), FOUND).misses() == []
 
 

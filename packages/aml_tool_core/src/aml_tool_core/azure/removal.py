@@ -12,6 +12,7 @@ from aml_tool_core.azure import marks, traffic
 from aml_tool_core.azure.failures import NotFound, OperationFailed, TimedOut, asking
 from aml_tool_core.azure.operation import finish, pause_sec, settled, unhindered
 from aml_tool_core.azure.traffic import Move
+from aml_tool_core.errors import Interrupted
 
 if TYPE_CHECKING:
     from azure.ai.ml import MLClient
@@ -190,6 +191,10 @@ def _delete(begin: Callable[[], LROPoller[None]], find: Callable[[], Any | None]
     try:
         with asking(what):
             poller = begin()
+        _log.info("%s: accepted", what)
         finish(poller, what, deadline)
+    except Interrupted as stop:
+        stop.left = f"{what}: may go on in Azure without this tool; run it again to see"
+        raise
     except NotFound:
         _log.info("%s: it went away by itself", what)

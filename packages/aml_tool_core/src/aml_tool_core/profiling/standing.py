@@ -44,12 +44,16 @@ def stand(load: Load, result: Result, criteria: Sequence[Criterion], objective: 
     """Hold a run against what it was asked for."""
     missed = [criterion for criterion in criteria if not criterion.met]
     timed = [demand for criterion in criteria if (demand := latency_demand(criterion.metric)) is not None]
+    refusals = _refusals(load, result, objective)
     misses = [
         *verdict.shortfalls(load, result),
         *verdict.overdue(load, result, waits_are_judged=any(demand.of == "latency_ms" for demand in timed)),
-        *_refusals(load, result, objective),
+        *refusals,
         *(criterion.miss for criterion in missed),
     ]
+    if refusals:
+        # A 429 is the target's own word, however busy the generator was; it is quick, and so makes a closed loop busy.
+        return Standing(True, tuple(misses))
     if verdict.is_starved(load, result) and (misses or load.model is LoadModel.CLOSED):
         # In an open loop what the generator loses is in the latency: what holds in spite of it holds.
         return Standing(False, ())

@@ -8,6 +8,7 @@ from typing import Any
 Document = Mapping[str, Any]
 
 _SHOWN_PERCENTILES = ("50", "99")
+_AXES = {"target_rps": "rate", "connections": "number of connections"}
 
 
 def rows(document: Document) -> list[list[str]]:
@@ -68,8 +69,8 @@ def _answer(search: Mapping[str, Any]) -> list[str]:
     low, high = ("not known" if bound is None else f"{bound:.6g}" for bound in answer["interval"])
     state = "confirmed" if answer["confirmed"] else "NOT confirmed"
     return [
-        f"largest {search['axis']} that holds: {answer['value']:g} ({state} by run {answer['run']}); 95 % interval "
-        f"{low} to {high}",
+        f"largest {_AXES[search['axis']]} that holds: {answer['value']:g} ({state} by run {answer['run']}); "
+        f"95 % interval {low} to {high}",
         f"stopped: {search['reason']}",
     ]
 
