@@ -1,58 +1,17 @@
-"""Notes of earlier runs are kept, under names that stay in the folder; one deployer works in a folder at a time."""
+"""Notes of earlier runs are kept, under names that stay in the folder."""
 
 from __future__ import annotations
 
 import json
-import os
-import signal
-import subprocess
-import sys
 from pathlib import Path
 
 import pytest
 from aml_online_endpoints_deployer import notes
-from aml_tool_core import InputError, ToolError
+from aml_tool_core import ToolError
 from aml_tool_core.azure.traffic import Move, Shares
 from aml_tool_core.azure.workspace import Workspace
 
 WORKSPACE = Workspace("s", "g", "w")
-HOLD = """
-import sys, time
-from pathlib import Path
-from aml_online_endpoints_deployer import notes
-with notes.alone(Path(sys.argv[1])):
-    print("held", flush=True)
-    time.sleep(600)
-"""
-
-
-def test_two_deployers_in_one_folder_are_one_too_many(tmp_path: Path) -> None:
-    folder = tmp_path / "outputs"
-    first = subprocess.Popen([sys.executable, "-c", HOLD, str(folder)], stdout=subprocess.PIPE, text=True)
-    try:
-        assert first.stdout is not None and first.stdout.readline() == "held\n"
-        with (
-            pytest.raises(ToolError, match=r"outputs: another deployer is at work in this folder"),
-            notes.alone(folder),
-        ):
-            pytest.fail("both are in")
-        os.kill(first.pid, signal.SIGKILL)
-        first.wait(timeout=60)
-        with notes.alone(folder):  # it ends with the process
-            pass
-        with notes.alone(folder):
-            pass
-        assert list(folder.iterdir()) == []
-    finally:
-        first.kill()
-        first.communicate()
-
-
-def test_bad_input_leaves_no_folder(tmp_path: Path) -> None:
-    folder = tmp_path / "outputs"
-    with pytest.raises(InputError), notes.alone(folder):
-        raise InputError("no")
-    assert not folder.exists()
 
 
 def test_what_a_run_moves_is_in_the_note_that_the_next_continues(tmp_path: Path) -> None:

@@ -5,13 +5,24 @@ import json
 import os
 import signal
 import stat
+import subprocess
+import sys
 import tempfile
 from pathlib import Path
 from typing import Any
 
 import pytest
-from aml_tool_core import Interrupted, ToolError, logs, outputs
+from aml_tool_core import InputError, Interrupted, ToolError, logs, outputs
 from aml_tool_core.documents import pointer
+
+HOLD = """
+import sys, time
+from pathlib import Path
+from aml_tool_core import outputs
+with outputs.alone(Path(sys.argv[1])):
+    print("held", flush=True)
+    time.sleep(600)
+"""
 
 
 def test_json_is_validated_before_it_gets_its_name(tmp_path: Path) -> None:
@@ -104,3 +115,32 @@ def test_a_web_token_is_hidden_wherever_it_stands() -> None:
 
 def test_pointer_escapes() -> None:
     assert pointer(["a/b", 0, "c~d"]) == "/a~1b/0/c~0d"
+
+
+def test_two_tools_in_one_folder_are_one_too_many(tmp_path: Path) -> None:
+    folder = tmp_path / "outputs"
+    first = subprocess.Popen([sys.executable, "-c", HOLD, str(folder)], stdout=subprocess.PIPE, text=True)
+    try:
+        assert first.stdout is not None and first.stdout.readline() == "held\n"
+        with (
+            pytest.raises(ToolError, match=r"outputs: another tool is at work in this folder"),
+            outputs.alone(folder),
+        ):
+            pytest.fail("both are in")
+        os.kill(first.pid, signal.SIGKILL)
+        first.wait(timeout=60)
+        with outputs.alone(folder):  # it ends with the process
+            pass
+        with outputs.alone(folder):
+            pass
+        assert list(folder.iterdir()) == []
+    finally:
+        first.kill()
+        first.communicate()
+
+
+def test_a_failure_leaves_no_empty_folder(tmp_path: Path) -> None:
+    folder = tmp_path / "outputs"
+    with pytest.raises(InputError), outputs.alone(folder):
+        raise InputError("no")
+    assert not folder.exists()

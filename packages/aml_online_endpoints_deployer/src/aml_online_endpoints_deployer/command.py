@@ -32,7 +32,7 @@ _INTERRUPTED_REMOVAL_SEC = 20.0  # who stops a tool, or cancels a job, does not 
 
 def run(job: Job) -> None:
     """Deploy what the flags name, or a variant of it."""
-    with notes.alone(job.outputs):
+    with outputs.alone(job.outputs):
         _run(job)
 
 

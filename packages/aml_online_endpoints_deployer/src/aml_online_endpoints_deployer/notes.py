@@ -2,13 +2,10 @@
 
 from __future__ import annotations
 
-import fcntl
 import logging
-import os
 import re
 import uuid
-from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -54,38 +51,6 @@ class Note:
     def remove(self) -> None:
         """Take the note away: nothing stands that it is needed for."""
         self.path.unlink(missing_ok=True)
-
-
-@contextmanager
-def alone(folder: Path) -> Iterator[None]:
-    """Be the only deployer that works in a folder: two would take each other's notes for those of runs cut short.
-
-    The folder is made if need be. The lock is the kernel's, on the folder itself: it ends with the process, however
-    that does, and leaves nothing behind. Raises ToolError.
-    """
-    new = not folder.exists()
-    outputs.make_folder(folder)
-    try:
-        handle = os.open(folder, os.O_RDONLY | os.O_DIRECTORY)
-    except OSError as error:
-        raise ToolError(f"{folder}: cannot be opened: {error.strerror}; run in another folder") from None
-    try:
-        try:
-            fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
-            raise ToolError(
-                f"{folder}: another deployer is at work in this folder; wait for it to end, or run this one elsewhere"
-            ) from None
-        except OSError as error:  # some network file systems have no locks
-            _log.warning("%s: cannot be locked (%s); let no other deployer work in it", folder, error.strerror)
-        try:
-            yield
-        except InputError:
-            if new and not any(folder.iterdir()):
-                folder.rmdir()  # bad input leaves nothing
-            raise
-    finally:
-        os.close(handle)
 
 
 def open_note(folder: Path, workspace: Workspace, endpoint_name: str, deployment_name: str) -> Note:

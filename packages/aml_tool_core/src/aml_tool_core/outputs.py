@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import fcntl
 import json
+import logging
 import os
 import shutil
 import tempfile
@@ -14,6 +16,7 @@ from typing import Any
 from aml_tool_core import documents
 from aml_tool_core.errors import InputError, ToolError
 
+_log = logging.getLogger("aml_tool_core")
 DEFAULT_FOLDER = Path("outputs")  # AzureML uploads ./outputs of a job by itself
 
 
@@ -119,6 +122,38 @@ def check_writable(folder: Path) -> None:
     there = os.path.lexists(folder)  # also a link that leads nowhere
     with _refusal_told(folder), tempfile.NamedTemporaryFile(dir=folder if there else folder.parent):
         pass
+
+
+@contextmanager
+def alone(folder: Path) -> Iterator[None]:
+    """Be the only tool that works in a folder: two would take, or replace, each other's files.
+
+    The folder is made if need be, and removed again where an exception leaves it empty. The lock is the kernel's, on
+    the folder itself: it ends with the process, however that does, and leaves nothing behind. Raises ToolError.
+    """
+    new = not folder.exists()
+    make_folder(folder)
+    try:
+        handle = os.open(folder, os.O_RDONLY | os.O_DIRECTORY)
+    except OSError as error:
+        raise ToolError(f"{folder}: cannot be opened: {error.strerror}; run in another folder") from None
+    try:
+        try:
+            fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            raise ToolError(
+                f"{folder}: another tool is at work in this folder; wait for it to end, or run this one elsewhere"
+            ) from None
+        except OSError as error:  # some network file systems have no locks
+            _log.warning("%s: cannot be locked (%s); let no other tool work in it", folder, error.strerror)
+        try:
+            yield
+        except BaseException:
+            if new and not any(folder.iterdir()):
+                folder.rmdir()
+            raise
+    finally:
+        os.close(handle)
 
 
 def make_folder(folder: Path) -> None:

@@ -26,7 +26,7 @@ from aml_tool_core.profiling.measurement import Session, runs_of
 from aml_tool_core.profiling.node_place import Place
 from aml_tool_core.profiling.node_reports import NodeReports
 from aml_tool_core.profiling.payload import Payload
-from aml_tool_core.profiling.survey import survey_of
+from aml_tool_core.profiling.survey import Survey, survey_of
 from aml_tool_core.report_page import render_report
 from aml_tool_core.tool import Flag, Job, Kind, Tool
 
@@ -97,7 +97,6 @@ def run(profiler: Profiler, job: Job) -> None:
     if node is not None:
         course = _on_nodes(session, course, node)  # what cannot be is refused before the others are waited for
     reach.check(session.plan.target)
-    facts = _facts(profiler, session)
     shares = NodeReports(
         job.outputs / node_reports.FOLDER,
         0 if node is None else node.rank,
@@ -107,9 +106,26 @@ def run(profiler: Profiler, job: Job) -> None:
         session.deployment,
     )
     if node is not None and node.rank > 0:
+        facts = _facts(profiler, session)
         nodes.follow(node, facts, session.engine, session.plan, list(session.payloads.values()), shares.keep)
         return
+    with outputs.alone(job.outputs):
+        survey = _report(profiler, job, session, course, node, shares, log)
+    if misses := survey.misses():
+        raise CriteriaMissed(misses)
 
+
+def _report(
+    profiler: Profiler,
+    job: Job,
+    session: Session,
+    course: courses.Plan,
+    node: Place | None,
+    shares: NodeReports,
+    log: logging.Logger,
+) -> Survey:
+    """Make all runs and write what they showed."""
+    facts = _facts(profiler, session)
     kept = _checkpoint(profiler, job, session, node, log)
     # Beside runs that were brought from elsewhere, the nodes' own reports are another measurement's.
     node_reports.clear(shares.folder, 1 if kept.taken_over else kept.on_disk + 1)
@@ -140,9 +156,7 @@ def run(profiler: Profiler, job: Job) -> None:
     except Interrupted as stop:
         stop.left = f"{job.outputs / report.FILE_NAME} is whole"
         raise
-    misses = survey.misses()
-    if misses:
-        raise CriteriaMissed(misses)
+    return survey
 
 
 def _prepared(profiler: Profiler, job: Job, log: logging.Logger) -> tuple[Session, courses.Plan]:

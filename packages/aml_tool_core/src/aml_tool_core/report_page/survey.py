@@ -260,5 +260,5 @@ def _outcome(run: Run) -> str:
     if run["feasible"]:
         return "holds"
     missed = [one["metric"] for one in run.get("sla", {}).get("criteria", ()) if not one["met"]]
-    because = ", ".join(missed) or "; ".join(run["verdict"]["reasons"]) or "the load was not carried"
-    return f"does not hold: {because}"
+    why = ", ".join(missed) or "; ".join(run["verdict"]["reasons"]) or "the load was not carried"
+    return f"does not hold: {why}"
