@@ -45,8 +45,8 @@ def metrics(report: Mapping[str, Any]) -> dict[str, float]:
     found: dict[str, float | None] = {
         "requests_per_sec": result["requests_per_sec"],
         "succeeded_per_sec": result["succeeded_per_sec"],
-        "error_percent": percent_of_requests(failed, requests["sent"], failed + refused),
-        "refused_percent": percent_of_requests(refused, requests["sent"], failed + refused),
+        "error_percent": percent_of_requests(failed, requests["sent"], failed + refused, requests["succeeded"]),
+        "refused_percent": percent_of_requests(refused, requests["sent"], failed + refused, requests["succeeded"]),
         **{cost: report["cost"].get(cost) for cost in _COSTS},
     }
     for kind in ("latency_ms", "service_time_ms"):

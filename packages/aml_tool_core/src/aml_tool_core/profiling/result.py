@@ -33,12 +33,12 @@ class Errors:
         return self.connect + self.read + self.write + self.timeout + answered + self.unknown_status
 
 
-def percent_of_requests(part: int, sent: int, wrong: int) -> float | None:
-    """Return a part of the requests, of which so many were sent and so many went wrong; None where there were none.
+def percent_of_requests(part: int, sent: int, wrong: int, good: int) -> float | None:
+    """Return a part of the requests, so many of which were sent, went wrong and went well; None where there were none.
 
     A connection that cannot be made is an error of wrk's, but no request that it sent: what went wrong was tried.
     """
-    tried = max(sent, wrong)
+    tried = max(sent, wrong + good)
     return 100 * part / tried if tried else None
 
 
@@ -113,12 +113,15 @@ class Result:
     @property
     def error_percent(self) -> float | None:
         """Failed requests, 429 apart, in percent; None where there were no requests."""
-        return percent_of_requests(self.errors.failed, self.sent, self.errors.failed + self.errors.refused)
+        return self._percent(self.errors.failed)
 
     @property
     def refused_percent(self) -> float | None:
         """Answers 429 in percent; None where there were no requests."""
-        return percent_of_requests(self.errors.refused, self.sent, self.errors.failed + self.errors.refused)
+        return self._percent(self.errors.refused)
+
+    def _percent(self, part: int) -> float | None:
+        return percent_of_requests(part, self.sent, self.errors.failed + self.errors.refused, self.succeeded)
 
     @property
     def requests_per_sec(self) -> float:

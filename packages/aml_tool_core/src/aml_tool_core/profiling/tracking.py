@@ -69,8 +69,10 @@ def figures(document: Mapping[str, Any]) -> dict[str, float]:
         "requests_succeeded": requests["succeeded"],
         "requests_per_sec": result["requests_per_sec"],
         "succeeded_per_sec": result["succeeded_per_sec"],
-        "error_percent": percent_of_requests(wrong - refused, requests["sent"], wrong),
-        "refused_percent": percent_of_requests(refused, requests["sent"], wrong) if "status" in errors else None,
+        "error_percent": percent_of_requests(wrong - refused, requests["sent"], wrong, requests["succeeded"]),
+        "refused_percent": percent_of_requests(refused, requests["sent"], wrong, requests["succeeded"])
+        if "status" in errors
+        else None,
         "timely_sends_percent": result.get("schedule", {}).get("timely_sends_percent"),
         "cpu_percent_max": _cpu_percent_max(document),
         "core_hour_per_million_requests": document["cost"]["core_hour_per_million_requests"],
