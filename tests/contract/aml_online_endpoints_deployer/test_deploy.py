@@ -230,7 +230,7 @@ def test_interrupted_it_removes_what_it_made(
     assert process.returncode == code, errors
     assert errors.splitlines()[-1].startswith(f"aml_online_endpoints_deployer: error: interrupted by {signum.name}")
     assert not [child for child in children if child.is_running()]
-    assert list((tiny.folder / "outputs").iterdir()) == []
+    assert not (tiny.folder / "outputs").exists()
     wait_for(lambda: not stands(client, tiny))
 
 
