@@ -93,8 +93,8 @@ SHAPES: Mapping[str, Callable[[int], Surface]] = {
 }
 
 # The digits example on the local control plane: two cores, Standard_F2s_v2, four connections, 6 s each
-# (tests/bench/tuning). By workers and requests at a time: good answers per second with 1, 2 and 4 threads. With one
-# request at a time, 96 % and more of the answers were 429.
+# (tests/bench/tuning), other work beside it. By workers and requests at a time: good answers per second with 1, 2 and 4
+# threads. With one request at a time, 96 % and more of the answers were 429.
 _MEASURED = {
     (1, 1): (700.0, 329.9, 265.3),
     (1, 2): (782.8, 449.6, 326.5),

@@ -56,8 +56,9 @@ def test_a_fifth_of_the_trials_comes_within_five_percent(shape: str, space: Spac
     missed = {seed: share for seed, share in shares.items() if share < 0.95}
     print(f"{shape}: {SEEDS - len(missed)} of {SEEDS} within 5 %, the worst at {min(shares.values()):.3f}")
     assert quick.budget(space) <= space.size / 5
-    assert len(missed) <= (0.125 if space is GRID else 0.25) * SEEDS, missed
-    assert min(shares.values()) > 0.7, missed
+    # The smaller grid leaves seven trials.
+    assert len(missed) <= (max(1, 0.1 * SEEDS) if space is GRID else 0.25 * SEEDS), missed
+    assert min(shares.values()) > (0.8 if space is GRID else 0.7), missed
 
 
 @pytest.mark.parametrize("least_places", [1, 2, 4])
