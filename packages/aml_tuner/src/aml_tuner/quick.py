@@ -13,8 +13,9 @@ import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
+from aml_tuner.laws import Laws, laws
 from aml_tuner.space import Point, Space
-from aml_tuner.surrogate import Vector, beliefs, features
+from aml_tuner.surrogate import Said, Vector, beliefs, features
 
 SHARE = 5  # of the grid's trials, one in so many
 _FEWEST = 4
@@ -66,12 +67,14 @@ def _next(space: Space, tried: Mapping[Point, Outcome], taken: Sequence[Point]) 
     good = {point: outcome.score for point, outcome in tried.items() if outcome.holds}
     if not good:
         nearness = {point: -(outcome.excess or 0.0) for point, outcome in tried.items()}
-        gains = _gains(nearness, taken, free, place, max(nearness.values()))
+        gains = _gains(nearness, taken, free, place, max(nearness.values()), None)
         return max(free, key=lambda point: gains[point])
     best = max(good, key=lambda point: good[point])
     near = [point for point in free if sum(a != b for a, b in zip(point, best, strict=True)) == 1]
     candidates = near or free
-    gains = _gains({point: one.score for point, one in tried.items()}, taken, candidates, place, good[best])
+    gains = _gains(
+        {point: one.score for point, one in tried.items()}, taken, candidates, place, good[best], laws(space)
+    )
     chances = _chances(tried, candidates, place)
     return max(candidates, key=lambda point: gains[point] * chances[point])
 
@@ -82,13 +85,21 @@ def _gains(
     candidates: Sequence[Point],
     place: Mapping[Point, Vector],
     best: float,
+    by: Laws | None,
 ) -> dict[Point, float]:
     """Return by how much each candidate is expected to beat the best."""
+
+    def said(known: Sequence[Point], wanted: Sequence[Point]) -> Said | None:
+        return None if by is None else Said([by.at(point) for point in known], [by.at(point) for point in wanted])
+
+    scores = dict(scores)
+    if taken:
+        # What is under way counts as what it is expected to be, so that the next one looks elsewhere.
+        known = [(place[point], score) for point, score in scores.items()]
+        expected = beliefs(known, [place[point] for point in taken], said(list(scores), taken))
+        scores |= {point: belief.mean for point, belief in zip(taken, expected, strict=True)}
     known = [(place[point], score) for point, score in scores.items()]
-    # What is under way counts as what it is expected to be, so that the next one looks elsewhere.
-    expected = beliefs(known, [place[point] for point in taken])
-    known += [(place[point], belief.mean) for point, belief in zip(taken, expected, strict=True)]
-    found = beliefs(known, [place[point] for point in candidates])
+    found = beliefs(known, [place[point] for point in candidates], said(list(scores), candidates))
     return {point: belief.improvement(best) for point, belief in zip(candidates, found, strict=True)}
 
 

@@ -8,6 +8,8 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+from aml_tool_core.deployment_variant import CANDIDATE
+
 Value = int | float | str
 Point = tuple[Value, ...]  # a value of each parameter, in their order
 
@@ -41,7 +43,8 @@ class Space:
         """Return the combination in the middle of every parameter's values."""
         return tuple(values[len(values) // 2] for values in self.values)
 
-
-def is_ordered(values: Sequence[Value]) -> bool:
-    """Tell whether values are positive numbers, so that one lies between others; a SKU's name does not."""
-    return all(isinstance(value, int | float) and value > 0 for value in values)
+    def is_ordered(self, index: int) -> bool:
+        """Tell whether a parameter's values are amounts, so that one lies between others; a SKU or a rank is a name."""
+        return self.names[index] != CANDIDATE and all(
+            isinstance(value, int | float) and value > 0 for value in self.values[index]
+        )
