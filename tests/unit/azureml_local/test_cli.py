@@ -18,6 +18,25 @@ def test_a_home_that_cannot_be_made_is_one_line(tmp_path: Path, capsys: pytest.C
     assert line.endswith("choose another --home")
 
 
+@pytest.mark.parametrize("words", [["nonsense"], ["up", "--nonsense"], [], ["status", "--home"]])
+def test_bad_usage_is_one_line_that_speaks_of_the_users_commands_alone(
+    capsys: pytest.CaptureFixture[str], words: list[str]
+) -> None:
+    with pytest.raises(SystemExit) as raised:
+        cli.main(words)
+    assert raised.value.code == 2
+    (line,) = capsys.readouterr().err.splitlines()
+    assert line.startswith("azureml-local: error: ") and "--help" in line
+    assert "supervise" not in line
+
+
+def test_a_wrong_azurite_leaves_no_home_behind(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert cli.main(["up", "--home", str(tmp_path / "home"), "--azurite", str(tmp_path / "absent")]) != 0
+    (line,) = capsys.readouterr().err.splitlines()
+    assert "not an azurite-blob executable" in line
+    assert not (tmp_path / "home").exists()
+
+
 @pytest.mark.parametrize("text", ["{", "[]", "{}", "7"])
 @pytest.mark.parametrize("command", ["status", "env", "down"])
 def test_damaged_settings_are_one_line(

@@ -14,7 +14,7 @@ import sys
 import time
 from collections.abc import Iterator, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, NoReturn
 
 from azureml_local import __version__, fault_command
 from azureml_local.certificates import ensure_tls, write_bundle
@@ -41,11 +41,14 @@ from azureml_local.runtime.gateway import find_haproxy
 START_LIMIT_SEC = 300.0
 STOP_LIMIT_SEC = 20.0
 PROGRAM = "azureml-local"
+_SUPERVISE = "supervise"
 
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Run the command line; returns its exit status."""
-    arguments = _parser().parse_args(argv)
+    words = list(sys.argv[1:] if argv is None else argv)
+    # What `up` starts in the background is no command of the user's, so usage never speaks of it.
+    arguments = (_supervise_parser() if words[:1] == [_SUPERVISE] else _parser()).parse_args(words)
     home = resolve_home(arguments.home, os.environ)
     try:
         return int(arguments.run(home, arguments))
@@ -62,8 +65,15 @@ def main(argv: Sequence[str] | None = None) -> int:
         return 130
 
 
+class _Parser(argparse.ArgumentParser):
+    """A parser that says in one line what is wrong."""
+
+    def error(self, message: str) -> NoReturn:
+        self.exit(2, f"{PROGRAM}: error: {message}; see {self.prog} --help\n")
+
+
 def _parser() -> argparse.ArgumentParser:
-    parser = argparse.ArgumentParser(prog=PROGRAM, description="A local control plane for Azure ML online endpoints.")
+    parser = _Parser(prog=PROGRAM, description="A local control plane for Azure ML online endpoints.")
     parser.add_argument("--version", action="version", version=f"{PROGRAM} {__version__}")
     commands = parser.add_subparsers(required=True, metavar="{up,down,status,env,fault}")
 
@@ -88,11 +98,15 @@ def _parser() -> argparse.ArgumentParser:
     command("env", run_env, f'Print the variables that point a shell at it, for: eval "$({PROGRAM} env)".')
     fault = command("fault", fault_command.run, "Let calls of the SDKs go wrong, to see what comes of it.")
     fault_command.add_arguments(fault)
-    # What `up` starts in the background; not listed, since nobody has to type it.
-    serve = commands.add_parser("supervise")
-    serve.add_argument("--home")
-    serve.add_argument("--azurite", required=True)
-    serve.set_defaults(run=run_supervise)
+    return parser
+
+
+def _supervise_parser() -> argparse.ArgumentParser:
+    parser = _Parser(prog=PROGRAM)
+    parser.add_argument("command", choices=[_SUPERVISE])
+    parser.add_argument("--home")
+    parser.add_argument("--azurite", required=True)
+    parser.set_defaults(run=run_supervise)
     return parser
 
 
@@ -102,6 +116,7 @@ def _parser() -> argparse.ArgumentParser:
 def run_up(home: Home, arguments: argparse.Namespace) -> int:
     """Start the supervisor and wait until it is ready."""
     find_haproxy()
+    found = find_azurite(home, arguments.azurite, os.environ)
     home.make()
     with _lock(home):
         settings = _prepare(home, arguments)
@@ -112,7 +127,7 @@ def run_up(home: Home, arguments: argparse.Namespace) -> int:
         if supervisor is None:
             _sweep(home, settings)
             home.supervisor_path.unlink(missing_ok=True)
-            azurite = _find_or_install_azurite(home, arguments.azurite)
+            azurite = found or _install_azurite(home)
             if not arguments.foreground:
                 _spawn(home, azurite)
         if not arguments.foreground:
@@ -131,12 +146,9 @@ def run_up(home: Home, arguments: argparse.Namespace) -> int:
     return 0
 
 
-def _find_or_install_azurite(home: Home, argument: str | None) -> str:
-    found = find_azurite(home, argument, os.environ)
-    if found is None:
-        print(f"{PROGRAM}: installing Azurite into {home.azurite_dir} (once)", file=sys.stderr)
-        found = install_azurite(home)
-    return found
+def _install_azurite(home: Home) -> str:
+    print(f"{PROGRAM}: installing Azurite into {home.azurite_dir} (once)", file=sys.stderr)
+    return install_azurite(home)
 
 
 def _prepare(home: Home, arguments: argparse.Namespace) -> Settings:
@@ -156,7 +168,7 @@ def _spawn(home: Home, azurite: str) -> None:
     descriptor = os.open(log, os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o600)
     try:
         started = subprocess.Popen(
-            [sys.executable, "-m", "azureml_local", "supervise", "--home", str(home.root), "--azurite", azurite],
+            [sys.executable, "-m", "azureml_local", _SUPERVISE, "--home", str(home.root), "--azurite", azurite],
             stdin=subprocess.DEVNULL,
             stdout=descriptor,
             stderr=descriptor,
