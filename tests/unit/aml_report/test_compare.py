@@ -207,6 +207,19 @@ def test_what_differs_is_listed(measured: Any, read: Any) -> None:
     assert change(compared, "core_hour_per_million_requests").judgement is None
 
 
+def test_minutes_that_hold_more_than_the_run_are_told(measured: Any, read: Any) -> None:
+    whole = measured(has_endpoint=True)
+    short = {
+        **whole,
+        "resource_usage_whole_minutes": False,
+        "resource_usage_reasons": ["the run covers no whole minute: it fills 20% of 1"],
+    }
+    compared = compare(read("whole.json", whole), read("short.json", short), allow_different=False)
+    caution = "short.json: resource usage is not of the run alone: the run covers no whole minute: it fills 20% of 1"
+    assert compared.cautions == [caution]
+    assert f"caution: {caution}" in lines(compared)
+
+
 def test_the_gate_stops_a_regression_and_lets_an_improvement_pass(measured: Any, read: Any) -> None:
     fast, slow = read("fast.json", measured()), read("slow.json", measured(median_ms=26.0))
     stopped = regressions(compare(fast, slow, allow_different=False), 10.0)

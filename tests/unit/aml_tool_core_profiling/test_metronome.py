@@ -157,6 +157,9 @@ def test_progress_lines_are_told_from_others() -> None:
     }  # fmt: skip
     counts = Counts(2, {429: 1, 500: 3}, ((6500, 49),), ((5500, 49),))
     assert progress(json.dumps(line | {"latency_us_p99": 6_500})) == Snapshot(49.0, 6.5, 6, counts)
+    unanswered = {"latency_us_p99": 0, "requests_per_sec": 0, "latency_us": [], "service_time_us": []}
+    nothing = progress(json.dumps(line | unanswered))
+    assert nothing is not None and nothing.latency_ms_99 is None
     assert progress(json.dumps(line | {"latency_us_p99": 6_500, "not_2xx": None})) is None
     assert progress(json.dumps(line)) is None
     assert progress("metronome: error: no") is None

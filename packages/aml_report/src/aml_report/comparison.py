@@ -99,6 +99,16 @@ class Comparison:
     unlike: Sequence[str]  # what should be alike and is not
     differences: Sequence[str]  # what may differ and does
 
+    @property
+    def cautions(self) -> list[str]:
+        """Whose resource usage is not of the run alone."""
+        return [
+            f"{report.name}: resource usage is not of the run alone: "
+            + "; ".join(report.document.get("resource_usage_reasons") or ["the run covers no whole minute"])
+            for report in (self.base, self.new)
+            if not report.document.get("resource_usage_whole_minutes", True)
+        ]
+
 
 def compare(base: Report, new: Report, *, allow_different: bool) -> Comparison:
     """Compare two reports. Raises InputError where they are not comparable, unless that is allowed."""

@@ -70,7 +70,7 @@ def _metrics(comparison: Comparison, index: int) -> Section:
     table = Table("Metrics", ("Metric", "Base", "New", "Change"), rows, [*map(_tone, comparison.changes)])
     return Section(
         f"metrics-{index}", f"{comparison.new.name} against {comparison.base.name}", intro=_noise_intro(comparison),
-        tables=[table], absent=[f"Differs: {one}" for one in comparison.differences],
+        tables=[table], absent=[*(f"Differs: {one}" for one in comparison.differences), *comparison.cautions],
     )  # fmt: skip
 
 

@@ -27,6 +27,7 @@ def lines(comparison: Comparison) -> list[str]:
     head = [f"base: {_line(comparison, base=True)}", f"new:  {_line(comparison, base=False)}"]
     head += [f"not alike: {one}" for one in comparison.unlike]
     head += [f"differs: {one}" for one in comparison.differences]
+    head += [f"caution: {one}" for one in comparison.cautions]
     return [*head, "", *aligned([_HEADER, *rows], _RIGHT)]
 
 

@@ -139,7 +139,8 @@ def progress(line: str) -> Snapshot | None:
             service_time_us=_pairs(told["service_time_us"]),
         )
         wrong = counts.errors + sum(counts.not_2xx.values())
-        return Snapshot(float(told["requests_per_sec"]), told["latency_us_p99"] / 1000, wrong, counts)
+        latency_ms_99 = told["latency_us_p99"] / 1000 if counts.latency_us else None  # nothing was answered, so no 0
+        return Snapshot(float(told["requests_per_sec"]), latency_ms_99, wrong, counts)
     except (ValueError, KeyError, TypeError, AttributeError):
         return None  # something else that metronome said; it is kept for the error message
 
