@@ -11,6 +11,7 @@ from typing import Any
 import pytest
 from aml_olive_optimizer import environment
 from aml_olive_optimizer.configuration import eager_attention, from_document
+from aml_olive_optimizer.refusals import refuse_other_inputs
 from aml_tool_core import InputError
 
 DIGITS = Path(__file__).parents[3] / "job-templates" / "digits" / "optimizer.json"
@@ -73,6 +74,27 @@ def test_refusals_name_the_place_and_the_remedy(change: Change, place: str, reme
     assert said.startswith("config.json: /")
     assert place in said
     assert remedy in said
+
+
+def named_inputs(names: list[str], passes: dict[str, Any] | None = None) -> dict[str, Any]:
+    data = {"name": "made", "type": "DummyDataContainer", "load_dataset_config": {"input_names": names}}
+    return {
+        "data_configs": [data, {**data, "name": "unused", "load_dataset_config": {"input_names": ["other"]}}],
+        "evaluators": {"one": {"metrics": [{"name": "latency", "type": "latency", "data_config": "made"}]}},
+        "passes": passes or {},
+    }
+
+
+def test_data_that_lack_an_input_of_the_model_are_refused() -> None:
+    refuse_other_inputs(named_inputs(["pixels", "more"]), "config.json", ["pixels"])
+    with pytest.raises(InputError) as caught:
+        refuse_other_inputs(named_inputs(["x"], {"q": {"type": "OnnxQuantization"}}), "config.json", ["pixels"])
+    assert str(caught.value) == (
+        "config.json: /data_configs/0/load_dataset_config/input_names: no 'pixels' there; the model's inputs are "
+        "pixels: name them all"
+    )
+    # After such a pass the inputs may be others.
+    refuse_other_inputs(named_inputs(["x"], {"s": {"type": "GraphSurgeries"}}), "config.json", ["pixels"])
 
 
 def test_an_evaluator_without_a_name_is_judged_too() -> None:

@@ -55,8 +55,10 @@ def run(job: Job) -> None:
         places = Places(job.values["model_path"], code, generated)
         resolved = places.resolved(prepared.configuration, prepared.source)
         model = _onnx_input(resolved)
-        has_open_inputs = model is not None and any(entry.is_open for entry in onnx_graphs.read(model)[0])
+        inputs = [] if model is None else onnx_graphs.read(model)[0]
+        has_open_inputs = any(entry.is_open for entry in inputs)
         refusals.refuse_without_data(resolved, prepared.source, has_open_inputs=has_open_inputs)
+        refusals.refuse_other_inputs(resolved, prepared.source, [entry.name for entry in inputs])
         goals = footprints.goals(resolved)
         judged_by = [footprints.used_evaluators(resolved), resolved.get("data_configs"), resolved.get("systems")]
         parts = [json.dumps(part, sort_keys=True) for part in judged_by]

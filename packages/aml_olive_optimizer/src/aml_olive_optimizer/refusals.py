@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import ast
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any, NoReturn
 
@@ -49,6 +49,19 @@ _NO_LONGER = {
     "evaluation_only": "gone from Olive; leave out passes to evaluate, or set evaluate_input_model",
 }
 _DATALESS_METRICS = ("latency", "throughput")
+# Data whose inputs' names the configuration states, and passes after which a model still has the inputs it had.
+_NAMED_DATA = frozenset(["dummydatacontainer", "rawdatacontainer"])
+_KEEP_INPUTS = frozenset(
+    [
+        "orttransformersoptimization",
+        "onnxpeepholeoptimizer",
+        "onnxquantization",
+        "onnxdynamicquantization",
+        "onnxstaticquantization",
+        "onnxfloattofloat16",
+        "ortsessionparamstuning",
+    ]
+)
 
 
 def refuse_what_runs_elsewhere(configuration: Mapping[str, Any], source: str) -> None:
@@ -129,6 +142,28 @@ def refuse_without_data(configuration: Mapping[str, Any], source: str, *, has_op
             )
 
 
+def refuse_other_inputs(configuration: Mapping[str, Any], source: str, inputs: Sequence[str]) -> None:
+    """Refuse data that lacks an input of the model, which Olive would find out late and tell as a KeyError."""
+    if any(str(entry.get("type", "")).lower() not in _KEEP_INPUTS for _, entry in passes(configuration)):
+        return
+    used = {
+        holder.get("data_config")
+        for holder in (
+            *(metric for _, evaluator in evaluators(configuration) for metric in evaluator.get("metrics") or []),
+            *(_mapping(entry.get("config")) or entry for _, entry in passes(configuration)),
+        )
+        if isinstance(holder.get("data_config"), str)
+    }
+    for place, data in _data_configs(configuration):
+        if data.get("name", place[-1]) not in used or str(data.get("type", "")).lower() not in _NAMED_DATA:
+            continue
+        loading = _mapping(data.get("load_dataset_config"))
+        path = (*place, "load_dataset_config", *(["params"] if "params" in loading else []), "input_names")
+        named = (_mapping(loading.get("params")) or loading).get("input_names")
+        if isinstance(named, list) and (missing := [name for name in inputs if name not in named]):
+            _refuse(source, path, f"no {missing[0]!r} there; the model's inputs are {', '.join(inputs)}: name them all")
+
+
 def refuse_old_imports(configuration: Mapping[str, Any], source: str, code: Path | None) -> None:
     """Refuse user scripts that are not there, or that use names of Olive that are gone and would fail late."""
     for script in sorted(set(_user_scripts(configuration, (), source, code))):
@@ -170,6 +205,13 @@ def evaluators(configuration: Mapping[str, Any]) -> Iterator[tuple[Place, dict[s
     for place, holder in holders:
         if isinstance(holder.get("evaluator"), dict):
             yield (*place, "evaluator"), holder["evaluator"]
+
+
+def _data_configs(configuration: Mapping[str, Any]) -> Iterator[tuple[Place, Mapping[str, Any]]]:
+    found = configuration.get("data_configs")
+    entries = found.items() if isinstance(found, Mapping) else enumerate(found) if isinstance(found, list) else ()
+    for name, data in entries:
+        yield ("data_configs", name), _mapping(data)
 
 
 def _systems(configuration: Mapping[str, Any]) -> Iterator[tuple[Place, Mapping[str, Any]]]:
