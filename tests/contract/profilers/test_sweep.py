@@ -152,6 +152,18 @@ def test_payload_classes_are_measured_apart(
         ({"target_rps": []}, "/profiler_config/target_rps: "),
         ({"connections": [1, 0]}, "/profiler_config/connections/1: 0 is less than the minimum of 1"),
         ({"payload_classes": "file"}, "/profiler_config/payload_classes: needs --payload_path"),
+        (
+            {"target_rps": [1, 2], "objective": "price_per_million_requests"},
+            "config.json: /profiler_config/objective: price_per_million_requests needs instance_price_per_hour",
+        ),
+        (
+            {"target_rps": [1, 2], "objective": "price_per_million_requests", "instance_price_per_hour": 1},
+            "price_per_million_requests needs the instance_count of the scoring target; state it in target.json",
+        ),
+        (
+            {"target_rps": [1, 2], "objective": "core_hour_per_million_requests"},
+            "core_hour_per_million_requests needs sku, location, instance_count of the scoring target",
+        ),
         ({"search": {}}, "/profiler_config/search: constraints: missing"),
         ({"search": {"constraints": {"latency_ms_99": 9}}, "connections": [1, 2]}, "a search varies target_rps alone"),
         ({"search": {"constraints": {"latency_ms_99": 9}}, "target_rps": [1, 2]}, "a list is for a sweep"),

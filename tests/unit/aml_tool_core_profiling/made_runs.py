@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import replace
 from datetime import datetime, timedelta, timezone
 from typing import Any
@@ -25,7 +26,7 @@ from aml_tool_core.profiling.engine import Installed
 from aml_tool_core.profiling.metronome import metronome
 from aml_tool_core.profiling.payload import Payload
 from aml_tool_core.profiling.report import Provenance, Report
-from aml_tool_core.profiling.runs import Point, Purpose, Run
+from aml_tool_core.profiling.runs import Failure, Point, Purpose, Run
 from aml_tool_core.profiling.search import Finding
 from aml_tool_core.profiling.standing import SUCCEEDED, stand
 from aml_tool_core.profiling.survey import survey_of
@@ -99,7 +100,7 @@ def run_of(
         ended_at=started_at + timedelta(seconds=10),
         repeats=(seen,),
         result=seen,
-        verdict=judge(load, seen),
+        verdict=judge(load, seen, demands=demands or {}),
         usage=None,
         cost=Cost(None, cost, None if cost else "not known"),
         criteria=criteria if demands else None,
@@ -107,9 +108,11 @@ def run_of(
     )
 
 
-def document_of(plan: Plan, runs: list[Run], finding: Finding | None = None) -> dict[str, Any]:
+def document_of(
+    plan: Plan, runs: list[Run], finding: Finding | None = None, failures: Sequence[Failure] = ()
+) -> dict[str, Any]:
     """Return the report of a sweep or a search."""
-    survey = survey_of(plan, runs, finding)
+    survey = survey_of(plan, runs, finding, failures)
     about = survey.about
     target = target_of({"scoring_uri": "http://127.0.0.1:1/score"}, "target.json")
     engine = Installed(metronome(SendSchedule.CLOCK), "/usr/bin/true", "0.1.0")

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import logging
 import shutil
+from collections.abc import Callable
 from dataclasses import replace
 from datetime import datetime, timedelta, timezone
 from pathlib import Path
@@ -12,11 +13,16 @@ from pathlib import Path
 import pytest
 from aml_tool_core import InputError
 from aml_tool_core.profiling import checkpoint
-from aml_tool_core.profiling.checkpoint import Checkpoint, Measured, opened
+from aml_tool_core.profiling.checkpoint import Checkpoint, Identity, Measured, identity_of, opened
+from aml_tool_core.profiling.engine import Plan
+from aml_tool_core.profiling.payload import Payload
+from aml_tool_core.profiling.target import target_of
+from aml_tool_core.profiling.watch import Watch
 
-from tests.unit.aml_tool_core_profiling.made_runs import POINT, result_of
+from tests.unit.aml_tool_core_profiling.made_runs import POINT, load_of, result_of
 
-MADE_FROM = {"the configuration": "a", "the payload": "b", "the target": "c"}
+MADE_FROM: checkpoint.Facts = {"the configuration": "a", "the payload": "b", "the target": "c"}
+TARGET = target_of({"scoring_uri": "http://127.0.0.1:1/score"}, "target.json")
 LOG = logging.getLogger("tests")
 NOW = datetime(2026, 3, 14, 9, 26, 53, 589793, timezone.utc)
 
@@ -25,17 +31,22 @@ def measured(rate: float = 100.0) -> Measured:
     return Measured(result_of(rate, failed=3, refused=2), NOW, NOW + timedelta(seconds=10))
 
 
+def of(rate: float = 100.0, repeat: int = 1, watch: Watch | None = None, body: bytes = b"{}") -> Identity:
+    plan = Plan(TARGET, Payload((body,), "payload.jsonl"), load_of(replace(POINT, target_rps=rate)), "tests/0")
+    return identity_of(plan, repeat, watch)
+
+
 def points(count: int) -> list[float]:
     return [100.0 * (number + 1) for number in range(count)]
 
 
 def fill(kept: Checkpoint, count: int) -> None:
     for rate in points(count):
-        kept.keep(replace(POINT, target_rps=rate), 1, measured(rate))
+        kept.keep(of(rate), measured(rate))
 
 
 def again(kept: Checkpoint, count: int) -> list[Measured | None]:
-    return [kept.recorded(replace(POINT, target_rps=rate), 1) for rate in points(count)]
+    return [kept.recorded(of(rate)) for rate in points(count)]
 
 
 @pytest.fixture
@@ -55,19 +66,84 @@ def test_it_goes_on_behind_what_is_there(folder: Path) -> None:
     fill(opened(folder, MADE_FROM, None, LOG), 2)
     kept = opened(folder, MADE_FROM, None, LOG)
     again(kept, 2)
-    kept.keep(replace(POINT, target_rps=300.0), 1, measured(300.0))
+    kept.keep(of(300.0), measured(300.0))
     assert kept.count == 3
     assert again(opened(folder, MADE_FROM, None, LOG), 3) == [measured(rate) for rate in points(3)]
 
 
-@pytest.mark.parametrize("changed", sorted(MADE_FROM))
+@pytest.mark.parametrize("changed", ["the payload", "the target"])
 def test_another_input_starts_anew_and_says_which(folder: Path, changed: str, caplog: pytest.LogCaptureFixture) -> None:
     fill(opened(folder, MADE_FROM, None, LOG), 2)
     with caplog.at_level(logging.INFO):
         kept = opened(folder, {**MADE_FROM, changed: "z"}, None, LOG)
     assert again(kept, 1) == [None]
-    assert f"starting anew: {changed} changed since" in caplog.text
+    assert f"starting anew: {changed} changed since; its 2 finished run(s) are now in" in caplog.text
     assert sorted(path.name for path in folder.iterdir()) == [checkpoint.STATE_NAME]
+    aside = folder.parent / "runs_before_1"
+    assert again(opened(aside, MADE_FROM, None, LOG), 2) == [measured(rate) for rate in points(2)], "nothing is lost"
+
+
+@pytest.mark.parametrize("finished", [False, True])
+def test_another_list_of_loads_keeps_the_runs_of_a_load_that_is_in_both(
+    folder: Path, finished: bool, caplog: pytest.LogCaptureFixture
+) -> None:
+    kept = opened(folder, MADE_FROM, None, LOG)
+    fill(kept, 3)
+    if finished:
+        kept.finish()
+    longer = {**MADE_FROM, "the configuration": "z"}
+    with caplog.at_level(logging.INFO):
+        kept = opened(folder, longer, None, LOG)
+    assert "starting anew: the configuration changed since; of its 3 finished runs" in caplog.text
+    assert kept.taken_over, "what the nodes said of them is of another order"
+    assert [kept.recorded(of(rate)) for rate in (300.0, 150.0, 100.0)] == [measured(300.0), None, measured(100.0)]
+    kept.keep(of(150.0), measured(150.0))
+    assert kept.count == 3 and kept.on_disk == 4
+    # Back to the first list, and with what was measured for the second: whatever is on disk serves either.
+    kept = opened(folder, MADE_FROM, None, LOG)
+    assert again(kept, 3) == [measured(rate) for rate in points(3)]
+    assert kept.recorded(of(150.0)) == measured(150.0)
+    assert not list(folder.parent.glob("*before*"))
+
+
+def test_a_payload_class_more_is_a_load_more_and_another_content_is_another_payload(folder: Path) -> None:
+    classes: checkpoint.Facts = {**MADE_FROM, "the payload": {"small": "1"}}
+    kept = opened(folder, classes, None, LOG)
+    kept.keep(of(body=b"small"), measured())
+    kept.finish()
+    kept = opened(folder, {**MADE_FROM, "the payload": {"small": "1", "large": "2"}}, None, LOG)
+    assert kept.recorded(of(body=b"large")) is None
+    assert kept.recorded(of(body=b"small")) == measured()
+    assert opened(folder, {**MADE_FROM, "the payload": {"small": "3"}}, None, LOG).on_disk == 0
+
+
+def test_a_machine_that_could_not_be_asked_is_no_other_one(folder: Path) -> None:
+    known: checkpoint.Facts = {**MADE_FROM, "the target": {"address": "c", "sku": "F2"}}
+    fill(opened(folder, known, None, LOG), 1)
+    unknown: checkpoint.Facts = {**MADE_FROM, "the target": {"address": "c"}}
+    assert again(opened(folder, unknown, None, LOG), 1) == [measured()]
+    assert again(opened(folder, known, None, LOG), 1) == [measured()]
+    assert again(opened(folder, {**known, "the target": {"address": "c", "sku": "F4"}}, None, LOG), 1) == [None]
+
+
+def test_a_load_that_was_measured_twice_comes_back_twice_in_order(folder: Path) -> None:
+    kept = opened(folder, MADE_FROM, None, LOG)
+    kept.keep(of(), measured(100.0))
+    kept.keep(of(), measured(101.0))
+    kept = opened(folder, MADE_FROM, None, LOG)
+    assert [kept.recorded(of()) for _ in range(3)] == [measured(100.0), measured(101.0), None]
+
+
+def test_a_run_that_was_stopped_is_one_of_what_stopped_it_alone(folder: Path) -> None:
+    demands = [Watch({"latency_ms_99": limit}, 1000, 10.0) for limit in (5.0, 50.0)]
+    stopped = replace(measured(), result=replace(measured().result, stopped_early="latency_ms_99 cannot keep"))
+    kept = opened(folder, MADE_FROM, None, LOG)
+    kept.keep(of(watch=demands[0]), stopped)
+    kept.keep(of(200.0, watch=demands[0]), measured(200.0))
+    kept = opened(folder, {**MADE_FROM, "the configuration": "z"}, None, LOG)
+    assert kept.recorded(of(watch=demands[1])) is None and kept.recorded(of()) is None
+    assert kept.recorded(of(watch=demands[0])) == stopped
+    assert kept.recorded(of(200.0)) == measured(200.0), "made to its end, whoever watched"
 
 
 def test_a_finished_measurement_is_made_again(folder: Path, caplog: pytest.LogCaptureFixture) -> None:
@@ -78,21 +154,67 @@ def test_a_finished_measurement_is_made_again(folder: Path, caplog: pytest.LogCa
     with caplog.at_level(logging.INFO):
         assert again(opened(folder, MADE_FROM, None, LOG), 1) == [None]
     assert "that measurement is finished" in caplog.text
+    assert len(list((folder.parent / "runs_before_1").glob("0*.json"))) == 2
 
 
-def test_a_damaged_run_is_measured_again(folder: Path, caplog: pytest.LogCaptureFixture) -> None:
-    fill(opened(folder, MADE_FROM, None, LOG), 2)
-    (folder / "0002.json").write_text('{"point": ', encoding="utf-8")
-    assert again(opened(folder, MADE_FROM, None, LOG), 2) == [measured(100.0), None]
-    assert "0002.json: cannot be used" in caplog.text
+DAMAGES: dict[str, Callable[[str], bytes]] = {
+    "cut off": lambda text: text[: len(text) // 2].encode(),
+    "not UTF-8": lambda text: text.encode() + b"\xff",
+    "no latency": lambda text: json.dumps(
+        {**json.loads(text), "result": {**json.loads(text)["result"], "latency": None}}
+    ).encode(),
+    "no load": lambda text: json.dumps({**json.loads(text), "load": None}).encode(),
+    "no object": lambda _: b"[]",
+}
+
+
+def damage(path: Path, how: str) -> None:
+    path.write_bytes(DAMAGES[how](path.read_text(encoding="utf-8")))
+
+
+@pytest.mark.parametrize("how", sorted(DAMAGES))
+def test_a_damaged_run_is_measured_again(folder: Path, how: str, caplog: pytest.LogCaptureFixture) -> None:
+    fill(opened(folder, MADE_FROM, None, LOG), 3)
+    damage(folder / "0002.json", how)
+    kept = opened(folder, MADE_FROM, None, LOG)
+    assert again(kept, 3) == [measured(100.0), None, measured(300.0)]
+    if how != "no load":  # that one is a run, of a load that nobody asks for
+        assert "0002.json: cannot be used" in caplog.text
+        kept.keep(of(200.0), measured(200.0))
+        assert again(opened(folder, MADE_FROM, None, LOG), 3) == [measured(rate) for rate in points(3)]
+
+
+@pytest.mark.parametrize("how", sorted(set(DAMAGES) - {"no load"}))
+def test_damaged_runs_are_neither_taken_over_nor_progress(folder: Path, tmp_path: Path, how: str) -> None:
+    brought = tmp_path / "brought"
+    fill(opened(brought, MADE_FROM, None, LOG), 3)
+    damage(brought / "0003.json", how)
+    fill(opened(folder, MADE_FROM, None, LOG), 3)
+    for number in (1, 2):
+        damage(folder / f"000{number}.json", how)
+    kept = opened(folder, MADE_FROM, brought, LOG)
+    assert kept.taken_over and again(kept, 3) == [measured(100.0), measured(200.0), None]
+
+
+def test_a_longer_list_takes_over_what_a_finished_one_brought(folder: Path, tmp_path: Path) -> None:
+    brought = tmp_path / "brought"
+    kept = opened(brought, MADE_FROM, None, LOG)
+    fill(kept, 2)
+    kept.finish()
+    longer = {**MADE_FROM, "the configuration": "z"}
+    kept = opened(folder, longer, brought, LOG)
+    assert again(kept, 3) == [measured(100.0), measured(200.0), None]
+    kept.keep(of(300.0), measured(300.0))
+    assert again(opened(folder, longer, brought, LOG), 3) == [measured(rate) for rate in points(3)]
 
 
 def test_a_run_of_another_load_is_not_taken_for_this_one(folder: Path) -> None:
     fill(opened(folder, MADE_FROM, None, LOG), 1)
     kept = opened(folder, MADE_FROM, None, LOG)
-    assert kept.recorded(replace(POINT, target_rps=101.0), 1) is None
-    assert kept.recorded(POINT, 2) is None
-    assert kept.recorded(POINT, 1) == measured()
+    assert kept.recorded(of(101.0)) is None
+    assert kept.recorded(of(repeat=2)) is None
+    assert kept.recorded(of(body=b"[]")) is None
+    assert kept.recorded(of()) == measured()
 
 
 def test_a_damaged_state_starts_anew(folder: Path) -> None:
@@ -137,7 +259,7 @@ def test_the_same_command_a_second_time_keeps_what_was_measured_since(folder: Pa
     kept = opened(folder, MADE_FROM, brought, LOG)
     again(kept, 3)
     for rate in points(7)[3:]:
-        kept.keep(replace(POINT, target_rps=rate), 1, measured(rate))
+        kept.keep(of(rate), measured(rate))
     assert again(opened(folder, MADE_FROM, brought, LOG), 8) == [measured(rate) for rate in points(7)] + [None]
 
 
@@ -166,10 +288,10 @@ def test_a_folder_without_runs_is_bad_input(folder: Path, tmp_path: Path) -> Non
 
 def test_without_a_folder_nothing_is_kept(tmp_path: Path) -> None:
     kept = Checkpoint(None)
-    kept.keep(POINT, 1, measured())
+    kept.keep(of(), measured())
     kept.finish()
-    assert kept.recorded(POINT, 1) is None
-    assert kept.count == 0
+    assert kept.recorded(of()) is None
+    assert kept.count == 0 and kept.kept_words == ""
     assert list(tmp_path.iterdir()) == []
 
 
@@ -177,5 +299,5 @@ def test_the_files_name_no_secret_and_say_what_they_were_made_from(folder: Path)
     fill(opened(folder, MADE_FROM, None, LOG), 1)
     assert json.loads((folder / checkpoint.STATE_NAME).read_text())["made_from"] == MADE_FROM
     assert set(json.loads((folder / "0001.json").read_text())) == {
-        "point", "repeat", "started_at", "ended_at", "result",
+        "load", "method", "payload_sha256", "repeat", "watched", "started_at", "ended_at", "result",
     }  # fmt: skip

@@ -147,21 +147,21 @@ def test_why_there_is_no_usage_is_said(monkeypatch: pytest.MonkeyPatch) -> None:
     assert "subscription_id not given" in reason
 
 
-def hash_of(uri: str = "https://e/score", model: str | None = None, **headers: str) -> str:
+def facts_of(uri: str = "https://e/score", model: str | None = None, **headers: str) -> dict[str, Any]:
     named = {name.replace("_", "-"): value for name, value in headers.items()}
     settings = {"scoring_uri": uri, "scoring_headers": named}
-    return deployment.target_sha256(Deployment(target_of(settings, "t.json"), settings, model_sha256=model))
+    return deployment.target_facts(Deployment(target_of(settings, "t.json"), settings, model_sha256=model))
 
 
 def test_another_deployment_behind_the_same_address_is_another_target() -> None:
-    assert hash_of(azureml_model_deployment="blue") != hash_of(azureml_model_deployment="green")
-    assert hash_of(Content_Type="text/csv") != hash_of(Content_Type="text/plain")
-    assert hash_of(Host="a") != hash_of(host="b")
-    assert hash_of(model="a" * 64) != hash_of(model="b" * 64)
-    assert hash_of("https://e/score?model=a") != hash_of("https://e/score?model=b")
+    assert facts_of(azureml_model_deployment="blue") != facts_of(azureml_model_deployment="green")
+    assert facts_of(Content_Type="text/csv") != facts_of(Content_Type="text/plain")
+    assert facts_of(Host="a") != facts_of(host="b")
+    assert facts_of(model="a" * 64) != facts_of(model="b" * 64)
+    assert facts_of("https://e/score?model=a") != facts_of("https://e/score?model=b")
 
 
 def test_another_key_for_the_same_target_is_not() -> None:
-    assert hash_of(Authorization="Bearer old") == hash_of(Authorization="Bearer new")
-    assert hash_of("https://e/score?v=1&code=old&api-key=old") == hash_of("https://e/score?v=1&code=new&api-key=new")
-    assert hash_of(Host="a") == hash_of(host="a")
+    assert facts_of(Authorization="Bearer old") == facts_of(Authorization="Bearer new")
+    assert facts_of("https://e/score?v=1&code=old&api-key=old") == facts_of("https://e/score?v=1&code=new&api-key=new")
+    assert facts_of(Host="a") == facts_of(host="a")

@@ -45,6 +45,38 @@ def test_it_runs_in_a_private_folder_with_private_files() -> None:
     assert artifacts.files == {"out/file": "made\n"}
 
 
+ALLOWED = """
+import resource, subprocess, sys
+from aml_tool_core.profiling import open_files
+soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+resource.setrlimit(resource.RLIMIT_NOFILE, (100, min(hard, 500)))
+for connections in (20, 200, 100, 10_000):
+    open_files.allow(connections)
+    print(subprocess.run(["sh", "-c", "ulimit -Sn"], capture_output=True, text=True, check=True).stdout.strip())
+print(open_files.most_connections())
+"""
+
+
+def test_a_generator_may_open_as_many_files_as_it_needs_up_to_the_hard_limit() -> None:
+    ran = subprocess.run([sys.executable, "-c", ALLOWED], capture_output=True, text=True, check=True)
+    assert ran.stdout.split() == ["100", "272", "272", "500", "428"], ran.stderr
+
+
+def test_it_is_started_with_the_limit_raised() -> None:
+    script = """
+import resource
+from dataclasses import replace
+import tests.unit.aml_tool_core_profiling.test_engine as here
+resource.setrlimit(resource.RLIMIT_NOFILE, (100, resource.getrlimit(resource.RLIMIT_NOFILE)[1]))
+seen = []
+here.engines.run(here.shell("ulimit -Sn", seen), replace(here.PLAN, load=replace(here.PLAN.load, connections=300)))
+print(seen[0].stdout.strip())
+"""
+    root = Path(__file__).parents[3]
+    ran = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=True, cwd=root)
+    assert ran.stdout.split() == ["372"], ran.stderr
+
+
 def test_the_version_is_what_it_says() -> None:
     assert shell("").version == "1.2"
 

@@ -8,19 +8,21 @@ from dataclasses import replace
 from pathlib import Path
 
 import pytest
-from aml_tool_core.errors import Interrupted
+from aml_tool_core.errors import InputError, Interrupted, ToolError
 from aml_tool_core.profiling import Result
-from aml_tool_core.profiling.checkpoint import opened
+from aml_tool_core.profiling.checkpoint import Checkpoint, opened
 from aml_tool_core.profiling.course import Plan as Course
 from aml_tool_core.profiling.course import Search, Sweep
 from aml_tool_core.profiling.deployment import Deployment
 from aml_tool_core.profiling.engine import Installed, Plan
 from aml_tool_core.profiling.load import SendSchedule
-from aml_tool_core.profiling.measurement import Session, runs_of
+from aml_tool_core.profiling.measurement import GaveUp, Made, Session, runs_of
 from aml_tool_core.profiling.metronome import metronome
+from aml_tool_core.profiling.nodes import NodeLost
 from aml_tool_core.profiling.payload import Payload
-from aml_tool_core.profiling.runs import Purpose
+from aml_tool_core.profiling.runs import Point, Purpose
 from aml_tool_core.profiling.search import Probe, Question
+from aml_tool_core.profiling.standing import Standing
 from aml_tool_core.profiling.target import target_of
 
 from tests.bench.search.queues import Queue
@@ -90,17 +92,122 @@ def test_interrupted_anywhere_it_ends_as_if_it_had_not_been(course: Course, tmp_
     made = replace(session(abort_on_fail=False), config={"repeat": 1}, demands=LIMITS)
     log, made_from = logging.getLogger("tests"), {"the configuration": "c"}
     whole = Machine()
-    runs, found = runs_of(made, course, whole.measure, opened(tmp_path / "whole", made_from, None, log))
-    assert len(whole.loads) == len(runs) >= 5
-    for place in range(len(runs)):
+    outcome = runs_of(made, course, whole.measure, opened(tmp_path / "whole", made_from, None, log))
+    assert len(whole.loads) == len(outcome.runs) >= 5
+    for place in range(len(outcome.runs)):
         folder = tmp_path / f"place{place}"
         first = Machine(interrupted_in=place)
         with pytest.raises(Interrupted):
             runs_of(made, course, first.measure, opened(folder, made_from, None, log))
         second = Machine()
-        again, found_again = runs_of(made, course, second.measure, opened(folder, made_from, None, log))
+        again = runs_of(made, course, second.measure, opened(folder, made_from, None, log))
         assert first.loads + second.loads == whole.loads, "no finished run is repeated, and no load is another"
-        assert found_again == found
-        assert [(run.point, run.result, run.standing) for run in again] == [
-            (run.point, run.result, run.standing) for run in runs
-        ]
+        assert again.finding == outcome.finding
+        assert shown(again) == shown(outcome)
+
+
+def shown(made: Made) -> list[tuple[Point, Result, Standing]]:
+    return [(run.point, run.result, run.standing) for run in made.runs]
+
+
+def plain(demands: dict[str, float] = LIMITS) -> Session:
+    return replace(session(abort_on_fail=False), config={"repeat": 1}, demands=demands)
+
+
+def opened_for(folder: Path, configuration: str = "c") -> Checkpoint:
+    return opened(folder, {"the configuration": configuration}, None, logging.getLogger("tests"))
+
+
+def test_a_longer_list_and_other_demands_make_what_is_new_alone(tmp_path: Path) -> None:
+    first = Machine()
+    runs_of(plain(), SWEEP, first.measure, opened_for(tmp_path / "runs"))
+    longer = replace(SWEEP, axes={"target_rps": (25.0, 100.0, 120.0, 250.0)})
+    second, whole = Machine(), Machine()
+    other = plain({"latency_ms_99": 40.0})
+    extended = runs_of(other, longer, second.measure, opened_for(tmp_path / "runs", "longer"))
+    assert [rate for rate, _ in second.loads] == [25.0, 120.0]
+    assert shown(extended) == shown(runs_of(other, longer, whole.measure, opened_for(tmp_path / "whole")))
+
+
+@pytest.mark.parametrize("more", [9, 16])
+def test_a_search_with_a_larger_budget_goes_on_with_its_runs(more: int, tmp_path: Path) -> None:
+    small, large = (replace(SEARCH, question=replace(QUESTION, max_runs=runs, precision=0.001)) for runs in (4, more))
+    first, second, whole = Machine(), Machine(), Machine()
+    kept = opened_for(tmp_path / "runs")
+    runs_of(plain(), small, first.measure, kept)
+    kept.finish()
+    assert len(first.loads) == 4
+    extended = runs_of(plain(), large, second.measure, opened_for(tmp_path / "runs", "more"))
+    at_once = runs_of(plain(), large, whole.measure, opened_for(tmp_path / "whole"))
+    assert (shown(extended), extended.finding) == (shown(at_once), at_once.finding)
+    again = [load for load in whole.loads if load in first.loads]
+    assert len(again) >= 3 and second.loads == [load for load in whole.loads if load not in first.loads]
+
+
+class Failing(Machine):
+    """A machine whose load generator fails at some rates."""
+
+    def __init__(self, rates: set[float], error: type[ToolError] = ToolError) -> None:
+        super().__init__()
+        self.rates, self.error = rates, error
+        self.tried: list[float | None] = []
+
+    def measure(self, engine: Installed, plan: Plan, watch: object) -> Result:
+        self.tried.append(plan.load.target_rps)
+        if plan.load.target_rps in self.rates:
+            raise self.error(f"no {plan.load.target_rps:g}")
+        return super().measure(engine, plan, watch)
+
+
+def test_a_sweep_goes_on_past_a_point_that_fails_and_makes_it_alone_the_next_time(tmp_path: Path) -> None:
+    machine = Failing({50.0, 150.0, 250.0})
+    made = runs_of(plain(), SWEEP, machine.measure, opened_for(tmp_path / "runs"))
+    assert machine.tried == [50.0, 100.0, 150.0, 200.0, 250.0]
+    assert [(run.number, run.point.target_rps) for run in made.runs] == [(1, 100.0), (2, 200.0)]
+    assert [(one.point.target_rps, one.reason) for one in made.failures] == [
+        (50.0, "no 50"), (150.0, "no 150"), (250.0, "no 250"),
+    ]  # fmt: skip
+    second, whole = Machine(), Machine()
+    again = runs_of(plain(), SWEEP, second.measure, opened_for(tmp_path / "runs"))
+    assert [rate for rate, _ in second.loads] == [50.0, 150.0, 250.0] and not again.failures
+    assert shown(again) == shown(runs_of(plain(), SWEEP, whole.measure, opened_for(tmp_path / "whole")))
+
+
+def test_a_sweep_gives_up_after_two_failures_in_a_row_but_not_what_it_has(tmp_path: Path) -> None:
+    machine = Failing({100.0, 150.0})
+    with pytest.raises(GaveUp, match=r"^no 150$") as end:
+        runs_of(plain(), SWEEP, machine.measure, opened_for(tmp_path / "runs"))
+    assert machine.tried == [50.0, 100.0, 150.0]
+    assert [run.point.target_rps for run in end.value.made.runs] == [50.0]
+    assert [one.reason for one in end.value.made.failures] == [
+        "no 100", "no 150", "not tried, as 2 points in a row failed", "not tried, as 2 points in a row failed",
+    ]  # fmt: skip
+
+
+def test_a_sweep_without_a_run_is_a_failure_like_any_other(tmp_path: Path) -> None:
+    with pytest.raises(ToolError, match=r"^no 100$") as end:
+        runs_of(plain(), SWEEP, Failing({50.0, 100.0}).measure, opened_for(tmp_path / "runs"))
+    assert not isinstance(end.value, GaveUp)
+
+
+def test_a_lost_node_ends_a_sweep_at_once(tmp_path: Path) -> None:
+    machine = Failing({100.0}, NodeLost)
+    with pytest.raises(GaveUp) as end:
+        runs_of(plain(), SWEEP, machine.measure, opened_for(tmp_path / "runs"))
+    assert machine.tried == [50.0, 100.0]
+    assert end.value.made.failures[-1].reason == "not tried, as a node was lost"
+
+
+@pytest.mark.parametrize(("course", "error"), [(SWEEP, InputError), (SEARCH, ToolError)], ids=["bad input", "search"])
+def test_what_ends_all_says_what_is_kept(
+    course: Course, error: type[ToolError], tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    whole = Machine()
+    runs_of(plain(), course, whole.measure, opened_for(tmp_path / "whole"))
+    rates = [rate for rate, _ in whole.loads]
+    assert rates[2] is not None and rates[2] not in rates[:2]
+    machine = Failing({rates[2]}, error)
+    with caplog.at_level(logging.INFO), pytest.raises(error, match=f"^no {rates[2]:g}$"):
+        runs_of(plain(), course, machine.measure, opened_for(tmp_path / "runs"))
+    assert machine.tried == rates[:3]
+    assert f"2 finished run(s) are kept in {tmp_path / 'runs'}, start again to go on" in caplog.text

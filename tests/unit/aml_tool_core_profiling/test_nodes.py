@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import math
+import resource
 import socket
 import struct
 import threading
@@ -14,7 +15,7 @@ from dataclasses import replace
 from itertools import pairwise
 
 import pytest
-from aml_tool_core.errors import InputError
+from aml_tool_core.errors import InputError, ToolError
 from aml_tool_core.profiling import (
     Errors,
     Generator,
@@ -33,6 +34,7 @@ from aml_tool_core.profiling import (
     repeats,
     side_by_side,
 )
+from aml_tool_core.profiling import search as searching
 from aml_tool_core.profiling.course import Search, Sweep
 from aml_tool_core.profiling.engine import Engine, Installed, Plan, StartMissed
 from aml_tool_core.profiling.payload import Payload
@@ -531,6 +533,83 @@ def test_the_others_are_stopped_where_node_0_was_not_ready(monkeypatch: pytest.M
     with crew_with(0, [{}, {"result": result_as_json(SECOND)}]) as (crew, peer):
         assert crew.measure(tool(), PLAN).sent == 400
     assert [message["do"] for message in peer.told] == ["run", "stop", "run"]
+
+
+def test_a_crew_goes_on_after_a_node_that_failed(monkeypatch: pytest.MonkeyPatch) -> None:
+    ended: list[bool] = []
+
+    def measure(_tool: Installed, _plan: Plan, _watch: object, look: Callable[[], None]) -> Result:
+        if not ended:
+            ended.append(True)
+            deadline = time.monotonic() + 30
+            while time.monotonic() < deadline:
+                look()
+                time.sleep(0.01)
+        return FIRST
+
+    monkeypatch.setattr(engine, "measure", measure)
+    with crew_with(0, [{"error": "exit code 1"}, {"result": result_as_json(SECOND)}]) as (crew, peer):
+        with pytest.raises(ToolError, match=r"^node 1: exit code 1$") as failure:
+            crew.measure(tool(), PLAN)
+        assert not isinstance(failure.value, nodes.NodeLost)
+        assert crew.measure(tool(), PLAN).sent == 400
+    assert [message["do"] for message in peer.told] == ["run", "run"], "its run is over, so it is not stopped"
+
+
+def test_the_others_end_a_run_in_which_node_0_fails(monkeypatch: pytest.MonkeyPatch) -> None:
+    tries: list[Plan] = []
+
+    def measure(_tool: Installed, plan: Plan, *_: object) -> Result:
+        tries.append(plan)
+        if len(tries) == 1:
+            raise ToolError("exit code 1")
+        return FIRST
+
+    monkeypatch.setattr(engine, "measure", measure)
+    with crew_with(0, [{}, {"result": result_as_json(SECOND)}]) as (crew, peer):
+        with pytest.raises(ToolError, match=r"^exit code 1$"):
+            crew.measure(tool(), PLAN)
+        assert crew.measure(tool(), PLAN).sent == 400
+    assert [message["do"] for message in peer.told] == ["run", "stop", "run"]
+
+
+@pytest.mark.parametrize("count", [1, 3])
+def test_more_connections_than_can_be_open_are_refused_before_the_load(
+    count: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(resource, "getrlimit", lambda _: (256, 1024))
+    most = 952 * count
+    sweep = Sweep(POINT, "succeeded_per_sec", {"connections": (4.0, most)})
+    assert dealing.borne(sweep, count, "c") == sweep
+    with pytest.raises(InputError, match=rf"c\.json: {most + 1} are more than the {most} connections that can be open"):
+        dealing.borne(replace(sweep, axes={"connections": (4.0, most + 1.0)}), count, "c.json")
+    rates = Search(replace(POINT, connections=most), "succeeded_per_sec", "target_rps", {}, QUESTION, 10)
+    assert dealing.borne(rates, count, "c") == rates
+    with pytest.raises(InputError, match="connections that can be open here"):
+        dealing.borne(replace(rates, base=replace(POINT, connections=most + 1)), count, "c")
+
+
+def test_a_search_of_connections_goes_no_farther_than_can_be_open(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(resource, "getrlimit", lambda _: (256, 1024))
+    search = Search(POINT, "succeeded_per_sec", "connections", {"error_percent": 1.0}, QUESTION, 10)
+    bounded = dealing.borne(search, 2, "c")
+    assert isinstance(bounded, Search) and bounded.question == replace(QUESTION, highest=1904.0)
+    stated = replace(search, question=replace(QUESTION, highest=1904.0))
+    assert dealing.borne(stated, 2, "c") == stated
+    with pytest.raises(InputError, match="c: 1905 are more than the 1904 connections"):
+        dealing.borne(replace(search, question=replace(QUESTION, highest=1905.0)), 2, "c")
+    monkeypatch.setattr(resource, "getrlimit", lambda _: (1024, 1_048_576))
+    assert dealing.borne(search, 2, "c") == search, "its own reach is less"
+
+
+def test_a_search_reaches_no_farther_by_itself_than_is_reckoned_with() -> None:
+    runs = searching.search(QUESTION)
+    probe = next(runs)
+    with pytest.raises(StopIteration) as end:
+        while True:
+            probe = runs.send(searching.Reading(True))
+    assert end.value.value.load <= dealing.SEARCHED_REACH * QUESTION.start
+    assert probe.load == pytest.approx(dealing.SEARCHED_REACH * QUESTION.start)
 
 
 def test_what_nodes_did_in_repeated_runs_adds_up() -> None:

@@ -12,7 +12,7 @@ import pytest
 from aml_tool_core import documents
 from aml_tool_core.profiling import Schedule
 from aml_tool_core.profiling.course import Search, Sweep
-from aml_tool_core.profiling.runs import Purpose, Run
+from aml_tool_core.profiling.runs import Failure, Purpose, Run
 from aml_tool_core.profiling.search import Finding, Question, Stop
 from aml_tool_core.profiling.summary import text
 from aml_tool_core.profiling.survey import survey_of
@@ -132,6 +132,53 @@ def test_an_objective_that_is_not_known_is_not_said_to_miss_a_demand() -> None:
     assert survey.misses() == [
         "price_per_million_requests is not known of any run of payload class small that keeps every demand"
     ]
+
+
+def test_a_sweep_without_demands_says_neither_that_they_are_missed_nor_that_none_carried_its_load() -> None:
+    sweep = Sweep(POINT, "price_per_million_requests", {"target_rps": (100.0, 200.0)})
+    document = document_of(sweep, [run_of(1, 100), run_of(2, 200)])
+    documents.validate(document, "report", "report.json")
+    (choice,) = document["choices"]
+    assert choice["best"] is None
+    assert choice["reason"] == "price_per_million_requests is not known of any run"
+    assert survey_of(sweep, [run_of(1, 100)], None).misses() == []
+    html, said = page_text(document), "\n".join(text(document))
+    assert "best by price_per_million_requests: price_per_million_requests is not known of any run" in said
+    assert "price_per_million_requests is not known of any run" in html
+    for shown in (html.lower(), said.lower()):
+        assert "keeps every demand" not in shown
+
+
+def test_a_sweep_that_nothing_carried_says_so() -> None:
+    failing = [run_of(1, 100, result=result_of(100, failed=900))]
+    document = document_of(Sweep(POINT, "succeeded_per_sec", {"target_rps": (100.0,)}), failing)
+    assert document["choices"][0]["reason"] == "no run carried its load"
+    assert "No run carried its load" in page_text(document)
+    assert "best by succeeded_per_sec: no run carried its load" in "\n".join(text(document))
+
+
+def test_a_best_run_needs_no_reason() -> None:
+    assert "reason" not in document_of(SWEEP, curve())["choices"][0]
+
+
+def test_points_that_were_not_measured_are_told_everywhere() -> None:
+    failures = [
+        Failure(replace(POINT, target_rps=800.0, connections=1), "metronome on http://h: exit code 1: no <b>"),
+        Failure(replace(POINT, target_rps=900.0), "not tried, as 2 points in a row failed"),
+    ]
+    document = document_of(SWEEP, curve(), failures=failures)
+    documents.validate(document, "report", "report.json")
+    assert document["failures"] == [
+        {"connections": 1, "target_rps": 800.0, "reason": "metronome on http://h: exit code 1: no <b>"},
+        {"connections": 4, "target_rps": 900.0, "reason": "not tried, as 2 points in a row failed"},
+    ]
+    said = "\n".join(text(document))
+    assert "not measured: 800/s, 1 client: metronome on http://h: exit code 1: no <b>" in said
+    assert "not measured: 900/s, 4 clients: not tried" in said
+    html = page_text(document)
+    assert "2 points could not be measured" in html and "800 requests/s, 1 client: metronome" in html
+    assert "no <b>" not in html
+    assert "failures" not in document_of(SWEEP, curve())
 
 
 def test_a_search_is_about_its_confirmation() -> None:

@@ -1,13 +1,18 @@
 """Every finished run on disk at once, so that an interrupted measurement goes on where it was, on another machine too.
 
-A course is deterministic: sent the same runs, it asks for the same points. So nothing of its state is kept but the runs
+A course is deterministic: sent the same runs, it asks for the same loads. So nothing of its state is kept but the runs
 themselves, one file each in the order in which they were made, and what they were made from.
+
+A run is known by what it depends on: its load and its payload, which its file states, and what all of them have in
+common, such as the target. Where else the configuration has changed (a longer list of loads, a larger budget, another
+demand or price), a run is as good as before, and is found again wherever in the list it now stands.
 """
 
 from __future__ import annotations
 
 import json
 import logging
+import os
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from datetime import datetime
@@ -16,13 +21,19 @@ from typing import Any
 
 from aml_tool_core import outputs
 from aml_tool_core.errors import InputError, ToolError
+from aml_tool_core.profiling.engine import Plan
 from aml_tool_core.profiling.result import Result
-from aml_tool_core.profiling.result_wire import result_as_json, result_of
-from aml_tool_core.profiling.runs import Point
+from aml_tool_core.profiling.result_wire import load_as_json, result_as_json, result_of
+from aml_tool_core.profiling.watch import Watch
 
 FOLDER = "runs"
 STATE_NAME = "state.json"
-_FORMAT = 1
+CONFIGURATION, PAYLOAD = "the configuration", "the payload"
+_FORMAT = 2
+
+# What runs were made from, by the words in which a difference is told. Of a mapping, what only one of two knows is no
+# difference: a payload class that is new, a machine size that could not be asked.
+Facts = Mapping[str, str | Mapping[str, Any]]
 
 
 @dataclass(frozen=True)
@@ -34,50 +45,70 @@ class Measured:
     ended_at: datetime
 
 
+@dataclass(frozen=True)
+class Identity:
+    """What one measurement depends on, besides what all of a folder were made from."""
+
+    load: Mapping[str, Any]
+    method: str
+    payload_sha256: str | None
+    repeat: int  # which of the measurements of a load that is repeated
+    watched: Mapping[str, Any] | None = None  # what could have stopped it, and matters only where it did
+
+    def fits(self, wanted: Identity, stopped: bool) -> bool:
+        """Tell whether a measurement of this, stopped early or not, is one of what is wanted."""
+        same = all(getattr(self, name) == getattr(wanted, name) for name in ("load", "method", "payload_sha256"))
+        return same and self.repeat == wanted.repeat and (not stopped or self.watched == wanted.watched)
+
+
+def identity_of(plan: Plan, repeat: int, watch: Watch | None = None) -> Identity:
+    """Return what a measurement is known by."""
+    watched = None if watch is None else {"sla": dict(watch.sla), "planned": watch.planned}
+    return Identity(load_as_json(plan.load), plan.payload.method, plan.payload.sha256, repeat, watched)
+
+
 @dataclass
 class Checkpoint:
     """The finished measurements of one course. Without a folder, as for a single run, nothing is kept."""
 
     folder: Path | None
-    made_from: Mapping[str, str] = field(default_factory=dict)
+    made_from: Facts = field(default_factory=dict)
     log: logging.Logger = field(default_factory=lambda: logging.getLogger(__name__))
-    taken_over: bool = False  # what is there was brought from elsewhere just now
-    _next: int = 1
+    taken_over: bool = False  # what is there was made for another list of loads, or brought from elsewhere just now
+    count: int = 0  # how many measurements were read from disk or written there
 
-    def recorded(self, point: Point, repeat: int) -> Measured | None:
-        """Return the next measurement where it is on disk and is of this point; else it is to be made, and kept."""
-        path = self._path(self._next)
-        if path is None or not path.exists():
-            return None
-        try:
-            document = json.loads(path.read_text(encoding="utf-8"))
-            if document["point"] != _point(point) or document["repeat"] != repeat:
-                raise ValueError("it is of another load")
-            found = Measured(
-                result_of(document["result"]),
-                datetime.fromisoformat(document["started_at"]),
-                datetime.fromisoformat(document["ended_at"]),
-            )
-        except (OSError, ValueError, KeyError, TypeError) as error:
-            self.log.warning("%s: cannot be used (%s); it is measured again", path, error)
-            return None
-        self._next += 1
-        return found
+    def __post_init__(self) -> None:
+        """See what is there."""
+        self._there: dict[Path, tuple[Identity, bool]] = {}
+        if self.folder is not None:
+            self._there = _usable(self.folder, self.log)
+        self._unused = dict(self._there)
 
-    def keep(self, point: Point, repeat: int, measured: Measured) -> None:
+    def recorded(self, wanted: Identity) -> Measured | None:
+        """Return the first measurement of this that is on disk and was not returned yet; else it is to be made."""
+        for path, (identity, stopped) in self._unused.items():
+            if identity.fits(wanted, stopped):
+                del self._unused[path]
+                self.count += 1
+                return _read(path)[1]
+        return None
+
+    def keep(self, identity: Identity, measured: Measured) -> None:
         """Write a measurement down."""
-        path = self._path(self._next)
-        self._next += 1
-        if path is None:
+        if self.folder is None:
             return
+        number = 1
+        while (path := self.folder / f"{number:04d}.json") in self._there:
+            number += 1
         document = {
-            "point": _point(point),
-            "repeat": repeat,
+            **vars(identity),
             "started_at": measured.started_at.isoformat(),
             "ended_at": measured.ended_at.isoformat(),
             "result": result_as_json(measured.result),
         }
         outputs.write_text(path, json.dumps(document, allow_nan=False) + "\n")
+        self._there[path] = (identity, measured.result.stopped_early is not None)
+        self.count += 1
 
     def finish(self) -> None:
         """Note that the report is written: the same command then measures anew."""
@@ -85,41 +116,45 @@ class Checkpoint:
             _write_state(self.folder, self.made_from, finished=True)
 
     @property
-    def count(self) -> int:
-        """How many measurements are on disk or were read from there."""
-        return 0 if self.folder is None else self._next - 1
+    def on_disk(self) -> int:
+        """How many measurements are there."""
+        return len(self._there)
 
     @property
-    def on_disk(self) -> int:
-        """How many measurements were there before the first new one is made."""
-        return 0 if self.folder is None else len(_files(self.folder))
-
-    def _path(self, number: int) -> Path | None:
-        return None if self.folder is None else self.folder / f"{number:04d}.json"
+    def kept_words(self) -> str:
+        """What is told of the finished runs where a measurement ends before its end; nothing where there are none."""
+        return f"{self.count} finished run(s) are kept in {self.folder}, start again to go on" if self.count else ""
 
 
-def opened(folder: Path, made_from: Mapping[str, str], resume: Path | None, log: logging.Logger) -> Checkpoint:
-    """Return the checkpoint in a folder: what is there is gone on with if it was made from the same, else removed.
+def opened(folder: Path, made_from: Facts, resume: Path | None, log: logging.Logger) -> Checkpoint:
+    """Return the checkpoint in a folder: what is there is gone on with if it was made from the same, else set aside.
 
     With `resume`, a folder brought from elsewhere (one of runs, or the outputs that hold it), its runs are taken over
     first, unless what is here is already farther. Raises InputError where there are none, or none that fit.
     """
     taken_over = resume is not None and _take_over(_runs_in(resume), folder, made_from, log)
     state = _state(folder, log)
-    if state is not None:
-        reason = _obstacle(state, made_from)
-        count = len(_files(folder))
-        if reason is None:
-            log.info("%s: going on after %d finished run%s", folder, count, "" if count == 1 else "s")
-            return Checkpoint(folder, made_from, log, taken_over)
-        log.info("%s: starting anew: %s", folder, reason)
-    outputs.make_folder(folder)
-    _clear(folder)
+    reason = "it has no state" if state is None else _obstacle(state, made_from)
+    if state is None or reason is not None:
+        _set_aside(folder, reason, log)
+        outputs.make_folder(folder)
+        _write_state(folder, made_from, finished=False)
+        return Checkpoint(folder, made_from, log)
+    is_same = state["made_from"].get(CONFIGURATION) == made_from.get(CONFIGURATION)
     _write_state(folder, made_from, finished=False)
-    return Checkpoint(folder, made_from, log)
+    kept = Checkpoint(folder, made_from, log, taken_over or not is_same)
+    runs = f"{kept.on_disk} finished run{'' if kept.on_disk == 1 else 's'}"
+    if is_same:
+        log.info("%s: going on after %s", folder, runs)
+    else:
+        log.info(
+            "%s: starting anew: %s changed since; of its %s, those of a load that is asked for are not made again",
+            folder, CONFIGURATION, runs,
+        )  # fmt: skip
+    return kept
 
 
-def _take_over(source: Path, folder: Path, made_from: Mapping[str, str], log: logging.Logger) -> bool:
+def _take_over(source: Path, folder: Path, made_from: Facts, log: logging.Logger) -> bool:
     """Tell whether the runs of a folder now stand in another, in the place of what was there."""
     state = _state(source, log)
     reason = "its state cannot be read" if state is None else _obstacle(state, made_from)
@@ -130,16 +165,17 @@ def _take_over(source: Path, folder: Path, made_from: Mapping[str, str], log: lo
         )
     if folder.exists() and source.resolve() == folder.resolve():
         return False
-    here = _state(folder, log)
-    if here is not None and _obstacle(here, made_from) is None and len(_files(folder)) >= len(_files(source)):
+    brought, here = _usable(source, log), _state(folder, log)
+    goes_on = here is not None and _obstacle(here, made_from) is None and _is_same_list(here, made_from)
+    if goes_on and len(_usable(folder, log)) >= len(brought):
         log.info("%s: not taken over: %s is as far or farther", source, folder)  # the same command, a second time
         return False
+    _set_aside(folder, f"those of {source} take its place", log)
     outputs.make_folder(folder)
-    _clear(folder)
-    for path in _files(source):
+    for path in brought:
         outputs.write_text(folder / path.name, _text(path))
     _write_state(folder, made_from, finished=False)  # last: without it, what was copied does not count
-    log.info("%s: its %d finished runs are taken over", source, len(_files(folder)))
+    log.info("%s: its %d finished runs are taken over", source, len(brought))
     return True
 
 
@@ -153,17 +189,29 @@ def _runs_in(folder: Path) -> Path:
     )
 
 
-def _obstacle(state: Mapping[str, Any], made_from: Mapping[str, str]) -> str | None:
+def _obstacle(state: Mapping[str, Any], made_from: Facts) -> str | None:
     """Return why a folder's runs cannot be gone on with; None where they can."""
     if state.get("format") != _FORMAT:
         return "it was written in another format"
     before = state.get("made_from")
     if not isinstance(before, Mapping):
         return "it does not say what it was made from"
-    changed = [name for name in made_from if before.get(name) != made_from[name]]
-    if changed:
+    changed = [name for name, now in made_from.items() if _differ(before.get(name), now)]
+    if changed and changed != [CONFIGURATION]:
         return f"{' and '.join(changed)} changed since"
-    return "that measurement is finished" if state.get("finished") else None
+    # Asked for more or for something else, a finished measurement is gone on with; asked for the same, it is repeated.
+    return "that measurement is finished" if state.get("finished") and _is_same_list(state, made_from) else None
+
+
+def _differ(before: Any, now: Any) -> bool:
+    if isinstance(before, Mapping) and isinstance(now, Mapping):
+        return any(before[name] != now[name] for name in before.keys() & now.keys())
+    return bool(before != now)
+
+
+def _is_same_list(state: Mapping[str, Any], made_from: Facts) -> bool:
+    """Tell whether the same loads are asked for, and the same of them."""
+    return all(state["made_from"].get(name) == made_from.get(name) for name in (CONFIGURATION, PAYLOAD))
 
 
 def _state(folder: Path, log: logging.Logger) -> Mapping[str, Any] | None:
@@ -178,19 +226,48 @@ def _state(folder: Path, log: logging.Logger) -> Mapping[str, Any] | None:
     return state if isinstance(state, Mapping) else {}
 
 
-def _write_state(folder: Path, made_from: Mapping[str, str], *, finished: bool) -> None:
+def _write_state(folder: Path, made_from: Facts, *, finished: bool) -> None:
     state = {"format": _FORMAT, "finished": finished, "made_from": dict(made_from)}
     outputs.write_text(folder / STATE_NAME, json.dumps(state, indent=2) + "\n")
 
 
-def _clear(folder: Path) -> None:
-    """Remove what an earlier measurement left: the state first, as without it the runs count for nothing."""
-    outputs.remove([folder / STATE_NAME])
-    outputs.remove(_files(folder))
+def _set_aside(folder: Path, reason: str | None, log: logging.Logger) -> None:
+    """Give a folder of runs another name: they took hours, and somebody may want them. Raises ToolError."""
+    count = len(_files(folder))
+    if not count:
+        return
+    number = 1
+    while (aside := folder.with_name(f"{folder.name}_before_{number}")).exists():
+        number += 1
+    try:
+        os.rename(folder, aside)
+    except OSError as error:
+        raise ToolError(f"{folder}: cannot be moved to {aside.name}: {error.strerror}; move it away") from None
+    log.info("%s: starting anew: %s; its %d finished run(s) are now in %s", folder, reason, count, aside)
 
 
 def _files(folder: Path) -> list[Path]:
-    return sorted(folder.glob("[0-9]*.json"))
+    return sorted(folder.glob("[0-9]*.json"), key=lambda path: (len(path.name), path.name))
+
+
+def _usable(folder: Path, log: logging.Logger) -> dict[Path, tuple[Identity, bool]]:
+    """Return the runs of a folder in the order in which they were made: what each is, and whether it was stopped."""
+    found = {}
+    for path in _files(folder):
+        try:
+            identity, measured = _read(path)
+        except (OSError, ValueError, KeyError, TypeError) as error:
+            log.warning("%s: cannot be used (%s); it is measured again", path, error)
+            continue
+        found[path] = (identity, measured.result.stopped_early is not None)
+    return found
+
+
+def _read(path: Path) -> tuple[Identity, Measured]:
+    document = json.loads(path.read_text(encoding="utf-8"))
+    times = (datetime.fromisoformat(document[name]) for name in ("started_at", "ended_at"))
+    identity = Identity(**{name: document[name] for name in Identity.__dataclass_fields__})
+    return identity, Measured(result_of(document["result"]), *times)
 
 
 def _text(path: Path) -> str:
@@ -198,13 +275,3 @@ def _text(path: Path) -> str:
         return path.read_text(encoding="utf-8")
     except OSError as error:
         raise ToolError(f"{path}: cannot be read: {error.strerror}") from None
-
-
-def _point(point: Point) -> dict[str, Any]:
-    return {
-        "purpose": point.purpose.value,
-        "connections": point.connections,
-        "duration_sec": point.duration_sec,
-        "target_rps": point.target_rps,
-        "payload_class": point.payload_class,
-    }

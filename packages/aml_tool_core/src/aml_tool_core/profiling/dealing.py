@@ -1,14 +1,19 @@
-"""How a load is dealt out to several nodes: each node's share, its turn, and when all of them begin."""
+"""How a load is dealt out to several nodes: each node's share, its turn, when all begin, and how much they can bear."""
 
 from __future__ import annotations
 
+import logging
 from dataclasses import replace
 
 from aml_tool_core.errors import InputError
+from aml_tool_core.profiling import open_files
 from aml_tool_core.profiling.course import CONNECTIONS, Plan, Search
 from aml_tool_core.profiling.load import Load
 from aml_tool_core.profiling.payload import Payload
 
+log = logging.getLogger(__name__)
+
+SEARCHED_REACH = 1e4  # a search that is given no bound goes no farther than so many times its start
 # From node 0's word to the first request: the generator starts, reads its payload, and opens its connections.
 _LEAD_SEC = 3.0
 _LEAD_SEC_PER_CONNECTION = 0.01
@@ -65,6 +70,30 @@ def _no_lower(course: Search, count: int, place: str) -> Search:
         )
     lowest = float(max(count, question.lowest or 1.0))
     return replace(course, question=replace(question, lowest=lowest, start=max(lowest, question.start)))
+
+
+def borne(course: Plan, count: int, place: str) -> Plan:
+    """Return the course as so many nodes can open its connections: a search that would go farther gets a bound.
+
+    Raises InputError, before any run, where a load has more connections than that.
+    """
+    most = count * open_files.most_connections()
+    is_searched = isinstance(course, Search) and course.axis == CONNECTIONS
+    if isinstance(course, Search):
+        asked = max(course.question.start, course.question.highest or 0.0) if is_searched else course.first.connections
+    else:
+        asked = max(point.connections for point in course.points())
+    if asked > most:
+        raise InputError(
+            f"{place}: {asked:g} are more than the {most} connections that can be open here; raise the limit of open "
+            "files (ulimit -Hn), or ask for fewer"
+        )
+    if not isinstance(course, Search) or not is_searched or course.question.highest is not None:
+        return course
+    if course.question.start * SEARCHED_REACH <= most:
+        return course
+    log.info("the search goes up to %d connections: no more can be open here", most)
+    return replace(course, question=replace(course.question, highest=float(most)))
 
 
 def delay_ns(load: Load, rank: int) -> int:

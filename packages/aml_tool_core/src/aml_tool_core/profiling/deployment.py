@@ -79,14 +79,18 @@ def resolve(settings: Mapping[str, Any], source: str, *, concurrency_given: bool
     )
 
 
-def target_sha256(deployment: Deployment) -> str:
-    """Hash what makes a target another one; its keys may change while it is measured."""
+def target_facts(deployment: Deployment) -> dict[str, Any]:
+    """Return what makes a target another one, without its keys, which may change while it is measured.
+
+    What Azure could not be asked for is left out; that it is not known makes no target another one.
+    """
     target = deployment.target
-    facts = {key: value for key, value in vars(target).items() if key not in ("uri", "headers")}
     headers = {name.lower(): value for name, value in target.headers.items() if name.lower() in _TELLING_HEADERS}
     query = [pair for pair in parse_qsl(target.parts.query, keep_blank_values=True) if not _KEY_LIKE.search(pair[0])]
-    told = [target.shown_uri, facts, headers, query, deployment.model_sha256]
-    return hashlib.sha256(json.dumps(told, sort_keys=True).encode()).hexdigest()
+    told = json.dumps([target.shown_uri, headers, query], sort_keys=True)
+    facts = {key: value for key, value in vars(target).items() if key not in ("uri", "headers")}
+    facts |= {"address_sha256": hashlib.sha256(told.encode()).hexdigest(), "model_sha256": deployment.model_sha256}
+    return {key: value for key, value in facts.items() if value is not None}
 
 
 def vcpus(deployment: Deployment) -> tuple[int | None, str | None]:

@@ -18,6 +18,7 @@ from typing import IO
 
 from aml_tool_core import processes
 from aml_tool_core.errors import ToolError
+from aml_tool_core.profiling import open_files
 from aml_tool_core.profiling.load import Load
 from aml_tool_core.profiling.payload import Payload
 from aml_tool_core.profiling.progress import Snapshot, Ticker
@@ -142,6 +143,7 @@ def measure(tool: Installed, plan: Plan, watch: Watch | None = None, poll: Poll 
 def run(tool: Installed, plan: Plan, watch: Watch | None = None, poll: Poll | None = None) -> Result:
     """Run the engine once, to its end or the watch's. Raises ToolError where it fails or does not end, StartMissed."""
     engine = tool.engine
+    open_files.allow(plan.load.connections)
     if watch is not None:
         watch.begin()
     if plan.start_at_ns is not None and not engine.starts_at:

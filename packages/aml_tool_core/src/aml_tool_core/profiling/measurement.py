@@ -9,20 +9,22 @@ from datetime import datetime, timezone
 from functools import cached_property
 from typing import Any
 
-from aml_tool_core.errors import Interrupted
+from aml_tool_core.errors import InputError, Interrupted, ToolError
 from aml_tool_core.profiling import course as courses
 from aml_tool_core.profiling import deployment as deployments
 from aml_tool_core.profiling import repeats, report, sla, standing, verdict
-from aml_tool_core.profiling.checkpoint import Checkpoint, Measured
+from aml_tool_core.profiling.checkpoint import Checkpoint, Measured, identity_of
 from aml_tool_core.profiling.cost import Cost, cost_of, price_of
 from aml_tool_core.profiling.deployment import Deployment, Usage
 from aml_tool_core.profiling.engine import Installed, Plan
-from aml_tool_core.profiling.nodes import Measure
+from aml_tool_core.profiling.nodes import Measure, NodeLost
 from aml_tool_core.profiling.payload import Payload
 from aml_tool_core.profiling.result import Result
-from aml_tool_core.profiling.runs import Point, Purpose, Run
+from aml_tool_core.profiling.runs import Failure, Point, Purpose, Run
 from aml_tool_core.profiling.search import Finding
 from aml_tool_core.profiling.watch import Watch, watch_of
+
+_FAILURES_IN_A_ROW = 2  # of a sweep's points: then it is not the load
 
 
 @dataclass(frozen=True)
@@ -78,10 +80,41 @@ class Session:
         return watch_of(demands, plan.load, self.repeat)
 
 
-def runs_of(
-    session: Session, plan: courses.Plan, measure: Measure, kept: Checkpoint
-) -> tuple[list[Run], Finding | None]:
-    """Run a course to its end; return its runs and, of a search, what it found."""
+@dataclass(frozen=True)
+class Made:
+    """What came of a course."""
+
+    runs: tuple[Run, ...]
+    finding: Finding | None = None  # of a search
+    failures: tuple[Failure, ...] = ()  # of a sweep
+
+
+class GaveUp(ToolError):
+    """A sweep that ended before its end, but not without a run."""
+
+    def __init__(self, why: str, made: Made) -> None:
+        super().__init__(why)
+        self.made = made
+
+
+def runs_of(session: Session, plan: courses.Plan, measure: Measure, kept: Checkpoint) -> Made:
+    """Run a course to its end. A sweep goes on past a point that fails; raises GaveUp after two of them in a row.
+
+    Raises ToolError where there is no run.
+    """
+    try:
+        if isinstance(plan, courses.Sweep) and plan.is_several:
+            return _swept(session, plan, measure, kept)
+        return _followed(session, plan, measure, kept)
+    except GaveUp:
+        raise  # what is kept is told with the report that it has
+    except (Interrupted, ToolError):
+        if kept.kept_words:
+            session.log.info("%s", kept.kept_words)
+        raise
+
+
+def _followed(session: Session, plan: courses.Plan, measure: Measure, kept: Checkpoint) -> Made:
     made: list[Run] = []
     course = plan.course()
     point = next(course)
@@ -90,14 +123,35 @@ def runs_of(
             made.append(_run(session, point, len(made) + 1, measure, kept))
             point = course.send(made[-1])
     except StopIteration as end:
-        found: Finding | None = end.value
-        return made, found
-    except Interrupted:
-        if kept.count:
-            session.log.info(
-                "%s: %d finished run(s) are kept; the same command goes on from there", kept.folder, kept.count
-            )
-        raise
+        return Made(tuple(made), end.value)
+
+
+def _swept(session: Session, plan: courses.Sweep, measure: Measure, kept: Checkpoint) -> Made:
+    made: list[Run] = []
+    failures: list[Failure] = []
+    in_a_row = 0
+    points = plan.points()
+    for number, point in enumerate(points, 1):
+        try:
+            made.append(_run(session, point, len(made) + 1, measure, kept))
+            in_a_row = 0
+            continue
+        except InputError:
+            raise  # bad input is not the point's own
+        except ToolError as error:
+            in_a_row += 1
+            failures.append(Failure(point, str(error)))
+            goes_on = in_a_row < _FAILURES_IN_A_ROW and not isinstance(error, NodeLost)
+            if goes_on and number < len(points):
+                session.log.warning("this point failed, going on with the next: %s", error)
+                continue
+            if not made:
+                raise
+            if not goes_on:
+                why = "a node was lost" if isinstance(error, NodeLost) else f"{in_a_row} points in a row failed"
+                left = [Failure(one, f"not tried, as {why}") for one in points[number:]]
+                raise GaveUp(str(error), Made(tuple(made), None, (*failures, *left))) from error
+    return Made(tuple(made), None, tuple(failures))
 
 
 def _run(session: Session, point: Point, number: int, measure: Measure, kept: Checkpoint) -> Run:
@@ -119,7 +173,7 @@ def _run(session: Session, point: Point, number: int, measure: Measure, kept: Ch
         ended_at=ended_at,
         repeats=parts,
         result=result,
-        verdict=verdict.judge(plan.load, result, parts),
+        verdict=verdict.judge(plan.load, result, parts, session.demands),
         usage=usage,
         cost=session.cost(result),
         criteria=criteria if session.demands else None,
@@ -134,12 +188,13 @@ def _measured(session: Session, plan: Plan, point: Point, measure: Measure, kept
     for number in range(1, session.repeat + 1):
         if session.repeat > 1:
             session.log.info("run %d of %d", number, session.repeat)
-        found = kept.recorded(point, number)
+        identity = identity_of(plan, number, watched)
+        found = kept.recorded(identity)
         if found is None:
             started_at = datetime.now(timezone.utc)
             result = measure(session.engine, plan, watched)
             found = Measured(result, started_at, datetime.now(timezone.utc))
-            kept.keep(point, number, found)
+            kept.keep(identity, found)
         else:
             session.log.info("measured already, %s", report.timestamp(found.started_at))
             if watched is not None:

@@ -7,7 +7,8 @@ they measure what they are told until node 0 has its answer.
 The nodes' clocks are compared before and after every run, so that node i sends its first request i/rate after the
 common start, and the requests of all nodes together are as even as those of one.
 
-While a node measures, it keeps an eye on the others: as soon as one of them fails or goes away, all of them end.
+While a node measures, it keeps an eye on the others: as soon as one of them fails, all of them end the run, and wait
+for node 0 to give up or to go on with another load; as soon as one goes away, all of them end.
 """
 
 from __future__ import annotations
@@ -108,20 +109,22 @@ class Crew:
             for rank, channel in self._others.items():
                 if rank not in answers:
                     answers[rank] = _answer(rank, channel, OVERTIME_SEC + load.timeout_sec + _ANSWER_SEC)
-        except StartMissed as error:
-            self._stop(error.rank if isinstance(error, _NodeLate) else 0, answers)
+        except NodeLost:
+            raise
+        except ToolError as error:
+            self._stop(error.rank if isinstance(error, _NodeLate | _NodeFailed) else 0, answers)
             raise
         return [own, *(answers[rank] for rank in self._others)]
 
-    def _stop(self, late: int, answers: Mapping[int, Result]) -> None:
-        """End a run everywhere; every node that was told to run has answered then."""
-        still = [rank for rank in self._others if rank != late and rank not in answers]
+    def _stop(self, over: int, answers: Mapping[int, Result]) -> None:
+        """End a run everywhere but where it is over; every node that was told to run has answered then."""
+        still = [rank for rank in self._others if rank != over and rank not in answers]
         for rank in still:
             _on(rank, self._others[rank].send, {"do": "stop"})
         for rank in still:
             try:
                 _answer(rank, self._others[rank], OVERTIME_SEC)
-            except (StartMissed, _Stopped):
+            except (StartMissed, _Stopped, _NodeFailed):
                 continue
 
     def _clocks(self) -> dict[int, Clock]:
@@ -136,15 +139,23 @@ class _NodeLate(StartMissed):
         self.rank = rank
 
 
+class _NodeFailed(ToolError):
+    """Another node could not measure its share."""
+
+    def __init__(self, rank: int, why: str) -> None:
+        super().__init__(f"node {rank}: {why}")
+        self.rank = rank
+
+
 def _answer(rank: int, channel: Channel, timeout_sec: float) -> Result:
-    """Return what another node measured. Raises ToolError where it could not, StartMissed, _Stopped."""
+    """Return what another node measured. Raises _NodeFailed where it could not, StartMissed, _Stopped, NodeLost."""
     answer = _on(rank, channel.receive, timeout_sec)
     if "late" in answer:
         raise _NodeLate(rank, answer["late"])
     if "stopped" in answer:
         raise _Stopped
     if "error" in answer:
-        raise ToolError(f"node {rank}: {answer['error']}")
+        raise _NodeFailed(rank, answer["error"])
     return result_of(answer["result"])
 
 
@@ -259,6 +270,7 @@ def follow(
     # than this node's; it never sends nothing.
     patience_sec = max(place.wait_sec, WAIT_SEC) + OVERTIME_SEC + _ANSWER_SEC
     by_hash = {payload.sha256: payload for payload in payloads}
+    failed: ToolError | None = None  # in the last run
     try:
         while True:
             message = _on(0, channel.receive, patience_sec)
@@ -266,11 +278,11 @@ def follow(
                 _on(0, channel.answer_ping)
             elif message["do"] == "run":
                 payload, load = by_hash[message["payload_sha256"]], load_of(message["load"])
-                _serve(channel, message, tool, replace(plan, payload=payload, load=load), keep)
+                failed = _serve(channel, message, tool, replace(plan, payload=payload, load=load), keep)
             elif message["do"] == "stop":
                 continue  # of a run that was over when it came
             elif message["do"] == "fail":
-                raise _given_up(message)
+                raise failed or _given_up(message)
             else:
                 log.info("node 0 has all it needs")
                 return
@@ -278,8 +290,8 @@ def follow(
         channel.close()
 
 
-def _serve(channel: Channel, message: Mapping[str, Any], tool: Installed, plan: Plan, keep: Keep) -> None:
-    """Measure what node 0 said and answer it, once, unless it is gone."""
+def _serve(channel: Channel, message: Mapping[str, Any], tool: Installed, plan: Plan, keep: Keep) -> ToolError | None:
+    """Measure what node 0 said and answer it, once, unless it is gone. Return why that failed."""
 
     def look() -> None:
         if channel.has_word():
@@ -294,26 +306,28 @@ def _serve(channel: Channel, message: Mapping[str, Any], tool: Installed, plan: 
     except _Stopped:
         log.warning("run %d: stopped by node 0", message["number"])
         _on(0, channel.send, {"stopped": True})
-        return
+        return None
     except StartMissed as error:
         log.warning("run %d: %s", message["number"], error)
         _on(0, channel.send, {"late": str(error)})
-        return
-    except _Gone:
+        return None
+    except NodeLost:
         raise
     except ToolError as error:
+        log.warning("run %d failed: %s", message["number"], error)
         _on(0, channel.send, {"error": str(error)})
-        raise
+        return error
     keep(message["number"], plan, result)
     _on(0, channel.send, {"result": result_as_json(result)})
+    return None
 
 
-class _Gone(ToolError):
+class NodeLost(ToolError):
     """Another node went away or gave up: there is nobody to tell."""
 
 
-def _given_up(message: Mapping[str, Any]) -> _Gone:
-    return _Gone(f"node 0 gave up: {message['why']}")
+def _given_up(message: Mapping[str, Any]) -> NodeLost:
+    return NodeLost(f"node 0 gave up: {message['why']}")
 
 
 def _on(rank: int, action: Callable[..., T], *arguments: Any) -> T:
@@ -321,7 +335,7 @@ def _on(rank: int, action: Callable[..., T], *arguments: Any) -> T:
     try:
         return action(*arguments)
     except PeerLost as error:
-        raise _Gone(f"node {rank} was lost: {error}; see its log") from None
+        raise NodeLost(f"node {rank} was lost: {error}; see its log") from None
 
 
 @contextmanager

@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from aml_tool_core import outputs, processes
-from aml_tool_core.errors import CriteriaMissed, InputError, Interrupted
+from aml_tool_core.errors import CriteriaMissed, InputError, Interrupted, ToolError
 from aml_tool_core.profiling import checkpoint as checkpoints
 from aml_tool_core.profiling import course as courses
 from aml_tool_core.profiling import deployment as deployments
@@ -19,14 +19,15 @@ from aml_tool_core.profiling import engine as engines
 from aml_tool_core.profiling import load as loads
 from aml_tool_core.profiling import node_reports, nodes, reach, report, summary, sweep, tracking
 from aml_tool_core.profiling import payload as payloads
-from aml_tool_core.profiling.dealing import dealt
+from aml_tool_core.profiling.cost import cost_of
+from aml_tool_core.profiling.dealing import borne, dealt
 from aml_tool_core.profiling.engine import Engine, Plan
 from aml_tool_core.profiling.load import LoadModel, SendSchedule
-from aml_tool_core.profiling.measurement import Session, runs_of
+from aml_tool_core.profiling.measurement import GaveUp, Session, runs_of
 from aml_tool_core.profiling.node_place import Place
 from aml_tool_core.profiling.node_reports import NodeReports
 from aml_tool_core.profiling.payload import Payload
-from aml_tool_core.profiling.survey import Survey, survey_of
+from aml_tool_core.profiling.survey import Survey, survey_of, words
 from aml_tool_core.report_page import render_report
 from aml_tool_core.tool import Flag, Job, Kind, Tool
 
@@ -96,6 +97,8 @@ def run(profiler: Profiler, job: Job) -> None:
     node = nodes.this_place()
     if node is not None:
         course = _on_nodes(session, course, node)  # what cannot be is refused before the others are waited for
+    key = f"{session.plan.config_source}: /profiler_config/{profiler.concurrency_key}"
+    course = borne(course, 1 if node is None else node.count, key)
     reach.check(session.plan.target)
     shares = NodeReports(
         job.outputs / node_reports.FOLDER,
@@ -110,7 +113,9 @@ def run(profiler: Profiler, job: Job) -> None:
         nodes.follow(node, facts, session.engine, session.plan, list(session.payloads.values()), shares.keep)
         return
     with outputs.alone(job.outputs):
-        survey = _report(profiler, job, session, course, node, shares, log)
+        survey, kept = _report(profiler, job, session, course, node, shares, log)
+    if survey.failures:
+        raise _unfinished(survey, job.outputs / report.FILE_NAME, kept, log)
     if misses := survey.misses():
         raise CriteriaMissed(misses)
 
@@ -123,15 +128,18 @@ def _report(
     node: Place | None,
     shares: NodeReports,
     log: logging.Logger,
-) -> Survey:
+) -> tuple[Survey, checkpoints.Checkpoint]:
     """Make all runs and write what they showed."""
     facts = _facts(profiler, session)
     kept = _checkpoint(profiler, job, session, node, log)
     # Beside runs that were brought from elsewhere, the nodes' own reports are another measurement's.
     node_reports.clear(shares.folder, 1 if kept.taken_over else kept.on_disk + 1)
-    with nodes.measuring(node, facts, lambda: kept.count + 1, shares.keep) as measure:
-        made, found = runs_of(session, course, measure, kept)
-    survey = survey_of(course, made, found)
+    try:
+        with nodes.measuring(node, facts, lambda: kept.count + 1, shares.keep) as measure:
+            made = runs_of(session, course, measure, kept)
+    except GaveUp as end:
+        made = end.made
+    survey = survey_of(course, made.runs, made.finding, made.failures)
     about = survey.about
     document = report.Report(
         report.Provenance(profiler.name, profiler.version, session.engine, about.started_at, session.config_sha256),
@@ -149,14 +157,28 @@ def _report(
     ).document()
     with processes.too_late_to_stop():
         _write(log, job.outputs, document)
-        kept.finish()
+        if not survey.failures:
+            kept.finish()
         summary.show(document)
     try:
         tracking.publish(document)
     except Interrupted as stop:
         stop.left = f"{job.outputs / report.FILE_NAME} is whole"
         raise
-    return survey
+    return survey, kept
+
+
+def _unfinished(survey: Survey, path: Path, kept: checkpoints.Checkpoint, log: logging.Logger) -> ToolError:
+    """Return the failure of a sweep of which some points are not measured."""
+    for miss in survey.misses():
+        log.warning("%s", miss)
+    first = survey.failures[0]
+    load = words(first.point.of(survey.about.load), first.point)
+    count = len(survey.failures)
+    return ToolError(
+        f"{count} of {count + len(survey.runs)} points could not be measured, the first of them ({load}): "
+        f"{first.reason}; {path} is about the others; {kept.kept_words}"
+    )
 
 
 def _prepared(profiler: Profiler, job: Job, log: logging.Logger) -> tuple[Session, courses.Plan]:
@@ -206,6 +228,8 @@ def _prepared(profiler: Profiler, job: Job, log: logging.Logger) -> tuple[Sessio
         is_several=course.is_several,
     )
     _check_watchable(session)
+    if isinstance(course, courses.Sweep) and course.is_several:
+        _check_objective(session)
     return session, course
 
 
@@ -216,6 +240,29 @@ def _check_watchable(session: Session) -> None:
             f"{session.plan.config_source}: /profiler_config/abort_on_fail: engine {session.engine.engine.name} tells "
             "nothing before its end; leave `engine` or `abort_on_fail` out"
         )
+
+
+def _check_objective(session: Session) -> None:
+    """Raise InputError, ToolError where it is clear beforehand that the objective will not be known of any run."""
+    target, place = session.plan.target, f"{session.plan.config_source}: /profiler_config/objective"
+    if session.objective == "price_per_million_requests":
+        if session.price is None:
+            raise InputError(f"{place}: {session.objective} needs instance_price_per_hour; state it beside")
+        if target.instance_count is None:
+            raise InputError(
+                f"{place}: {session.objective} needs the instance_count of the scoring target; state it in "
+                f"{session.plan.target_source}, or choose another objective"
+            )
+    if session.objective == "core_hour_per_million_requests":
+        needed = ("sku", "location", "instance_count")
+        if missing := [key for key in needed if getattr(target, key) is None]:
+            raise InputError(
+                f"{place}: {session.objective} needs {', '.join(missing)} of the scoring target; state it in "
+                f"{session.plan.target_source}, or choose another objective"
+            )
+        cost = cost_of(target, *session.vcpus, 1.0)
+        if cost.core_hour_per_million_requests is None:
+            raise ToolError(f"{place}: {session.objective} cannot be known: {cost.reason}; choose another objective")
 
 
 def _on_nodes(session: Session, course: courses.Plan, node: Place) -> courses.Plan:
@@ -240,10 +287,10 @@ def _checkpoint(
                 "leave the flag out"
             )
         return checkpoints.Checkpoint(None)
-    made_from = {
-        "the configuration": session.config_sha256,
-        "the payload": _payloads_sha256(list(session.payloads.values())),
-        "the target": deployments.target_sha256(session.deployment),
+    made_from: checkpoints.Facts = {
+        checkpoints.CONFIGURATION: session.config_sha256,
+        checkpoints.PAYLOAD: {str(part.name): part.sha256 for part in session.payloads.values()},
+        "the target": deployments.target_facts(session.deployment),
         "the profiler": f"{profiler.name} {profiler.version}",
         "the load generator": f"{session.engine.engine.name} {session.engine.version}",
         "the number of nodes": str(1 if node is None else node.count),

@@ -17,13 +17,14 @@ def result_as_json(result: Result) -> dict[str, Any]:
 
 
 def result_of(told: Mapping[str, Any]) -> Result:
-    """Return the result that was told."""
+    """Return the result that was told. Raises ValueError, KeyError, TypeError where it is none."""
     errors = dict(told["errors"])
     if errors["status"] is not None:
         errors["status"] = {int(code): count for code, count in errors["status"].items()}
     schedule, generator = told["schedule"], told["generator"]
     latency = _histogram(told["latency"])
-    assert latency is not None, "every result has one"
+    if latency is None:
+        raise ValueError("it has no latency")
     parts = {
         "errors": Errors(**errors),
         "latency": latency,

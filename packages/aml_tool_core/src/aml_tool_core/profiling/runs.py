@@ -62,3 +62,11 @@ class Run:
     cost: Cost
     criteria: tuple[Criterion, ...] | None  # None where nothing is demanded
     standing: Standing
+
+
+@dataclass(frozen=True)
+class Failure:
+    """A point of a sweep that was not measured, and why."""
+
+    point: Point
+    reason: str

@@ -8,7 +8,8 @@ from dataclasses import dataclass
 from aml_tool_core.profiling import choices as chosen
 from aml_tool_core.profiling.choices import Choice
 from aml_tool_core.profiling.course import Plan, Search, Sweep
-from aml_tool_core.profiling.runs import Run
+from aml_tool_core.profiling.load import Load
+from aml_tool_core.profiling.runs import Failure, Point, Run
 from aml_tool_core.profiling.search import Finding
 
 
@@ -21,6 +22,7 @@ class Survey:
     finding: Finding | None  # of a search
     choices: tuple[Choice, ...]
     about: Run  # the run that stands for all
+    failures: tuple[Failure, ...] = ()  # points of a sweep that are not among the runs
 
     @property
     def answer(self) -> Run | None:
@@ -47,13 +49,26 @@ class Survey:
         of_class = "" if choice.payload_class is None else f" of payload class {choice.payload_class}"
         if choice.best is not None:
             return [f"{named(choice.best)}: {miss}" if of_class else miss for miss in _missed_by(choice.best)]
-        own = [run for run in self.runs if run.point.payload_class == choice.payload_class]
+        own = self._runs_of(choice)
+        is_unknown = any(run.standing.feasible for run in own)
+        near = [] if is_unknown else _near(chosen.nearest_miss(own) or own[-1])
+        return [self.why_no_best(choice), *near]
+
+    def why_no_best(self, choice: Choice) -> str:
+        """Return why none of a class's runs is the best, in words."""
+        own = self._runs_of(choice)
+        of_class = "" if choice.payload_class is None else f" of payload class {choice.payload_class}"
+        is_demanded = any(run.criteria is not None for run in own)
         if any(run.standing.feasible for run in own):
-            return [f"{choice.objective} is not known of any run{of_class} that keeps every demand"]
-        return [f"no run{of_class} keeps every demand", *_near(chosen.nearest_miss(own) or own[-1])]
+            keeping = " that keeps every demand" if is_demanded else ""
+            return f"{choice.objective} is not known of any run{of_class}{keeping}"
+        return f"no run{of_class} {'keeps every demand' if is_demanded else 'carried its load'}"
+
+    def _runs_of(self, choice: Choice) -> list[Run]:
+        return [run for run in self.runs if run.point.payload_class == choice.payload_class]
 
 
-def survey_of(plan: Plan, runs: Sequence[Run], finding: Finding | None) -> Survey:
+def survey_of(plan: Plan, runs: Sequence[Run], finding: Finding | None, failures: Sequence[Failure] = ()) -> Survey:
     """Return what follows from the runs of a course."""
     found = chosen.choices(runs, plan.objective)
     if isinstance(plan, Sweep):
@@ -62,7 +77,7 @@ def survey_of(plan: Plan, runs: Sequence[Run], finding: Finding | None) -> Surve
         best = None if finding is None or finding.run is None else runs[finding.run]
         found = tuple(Choice(one.payload_class, one.objective, best, one.front, one.knee) for one in found)
     about = best or chosen.nearest_miss(runs) or runs[-1]
-    return Survey(plan, tuple(runs), finding, found, about)
+    return Survey(plan, tuple(runs), finding, found, about, tuple(failures))
 
 
 def _standing_for_all(runs: Sequence[Run], found: Sequence[Choice], objective: str) -> Run | None:
@@ -90,8 +105,12 @@ def _near(run: Run) -> list[str]:
 
 def named(run: Run) -> str:
     """Return a run by its number and its load."""
-    load = f"{run.load.connections} {run.load.sender}s"
-    if run.load.target_rps is not None:
-        load = f"{run.load.target_rps:g} requests/s, {load}"
-    of_class = "" if run.point.payload_class is None else f", {run.point.payload_class}"
-    return f"run {run.number} ({load}{of_class})"
+    return f"run {run.number} ({words(run.load, run.point)})"
+
+
+def words(load: Load, point: Point) -> str:
+    """Return a load in a few words."""
+    said = f"{load.connections} {load.sender}{'' if load.connections == 1 else 's'}"
+    if load.target_rps is not None:
+        said = f"{load.target_rps:g} requests/s, {said}"
+    return said if point.payload_class is None else f"{said}, {point.payload_class}"

@@ -6,6 +6,7 @@ from typing import Any
 
 from aml_tool_core.profiling.choices import Choice, nearest_miss
 from aml_tool_core.profiling.course import Search
+from aml_tool_core.profiling.runs import Failure
 from aml_tool_core.profiling.survey import Survey, misses_of
 
 
@@ -15,6 +16,11 @@ def survey_document(survey: Survey) -> dict[str, Any]:
         "about_run": survey.about.number,
         "choices": [_choice(one) for one in survey.choices],
     }
+    if survey.failures:
+        document["failures"] = [_failure(one) for one in survey.failures]
+    for choice, told in zip(survey.choices, document["choices"], strict=True):
+        if told["best"] is None and not isinstance(survey.plan, Search):
+            told["reason"] = survey.why_no_best(choice)
     if isinstance(survey.plan, Search):
         return {**document, "search": _search(survey, survey.plan)}
     return {**document, "sweep": {"axes": {name: list(values) for name, values in survey.plan.axes.items()}}}
@@ -39,6 +45,17 @@ def _choice(choice: Choice) -> dict[str, Any]:
             "depth": choice.knee.depth,
         }
     return document
+
+
+def _failure(failure: Failure) -> dict[str, Any]:
+    point = failure.point
+    told = {
+        "connections": point.connections,
+        "target_rps": point.target_rps,
+        "payload_class": point.payload_class,
+        "reason": failure.reason,
+    }
+    return {name: value for name, value in told.items() if value is not None}
 
 
 def _search(survey: Survey, plan: Search) -> dict[str, Any]:

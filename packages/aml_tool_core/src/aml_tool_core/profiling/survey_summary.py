@@ -24,6 +24,7 @@ def conclusions(document: Document) -> list[str]:
     if "runs" not in document:
         return []
     lines = [line for choice in document["choices"] for line in _choice(document, choice)]
+    lines += [f"not measured: {failure_words(document, one)}" for one in document.get("failures", ())]
     return [*_answer(document["search"]), *lines] if "search" in document else lines
 
 
@@ -48,6 +49,14 @@ def load_words(run: Mapping[str, Any]) -> str:
         words = f"{load['target_rps']:g}/s, {words}"
     name = load.get("payload", {}).get("class")
     return words if name is None else f"{words}, {name}"
+
+
+def failure_words(document: Document, failure: Mapping[str, Any]) -> str:
+    """Return a point that was not measured, and why."""
+    payload = {"payload": {"class": failure["payload_class"]}} if "payload_class" in failure else {}
+    return (
+        f"{load_words({'load': {**failure, **payload, 'schedule': document['load']['schedule']}})}: {failure['reason']}"
+    )
 
 
 def _marks(document: Document, run: Mapping[str, Any]) -> list[str]:
@@ -80,7 +89,8 @@ def _choice(document: Document, choice: Mapping[str, Any]) -> list[str]:
     lines = []
     if "sweep" in document:
         best = next((run for run in document["runs"] if run["number"] == choice["best"]), None)
-        said = "no run keeps every demand" if best is None else f"run {best['number']}, {load_words(best)}"
+        why_none = choice.get("reason", "no run keeps every demand")
+        said = why_none if best is None else f"run {best['number']}, {load_words(best)}"
         lines.append(f"best{of_class} by {choice['objective']}: {said}")
     knee = choice["knee"]
     if knee is not None:

@@ -110,17 +110,27 @@ def _sweep(report: Document) -> Section:
     for choice in report["choices"]:
         of_class = f" of {choice['payload_class']}" if "payload_class" in choice else ""
         if choice["best"] is None:
-            banners.append(Banner(Tone.BAD, f"No run{of_class} keeps every demand"))
+            why = choice.get("reason", f"no run{of_class} keeps every demand")
+            banners.append(Banner(Tone.BAD, why.replace("no run", "No run", 1) if why.startswith("no run") else why))
             continue
         best = _run(report, choice["best"])
         words = f"Best{of_class}: run {best['number']}, {_load(best)}"
         banners.append(Banner(Tone.GOOD, words, [f"{choice['objective']} is best among the runs that hold."]))
+    if failures := report.get("failures", ()):
+        points = f"{len(failures)} point{'' if len(failures) == 1 else 's'}"
+        banners.append(Banner(Tone.BAD, f"{points} could not be measured", [_failure(report, one) for one in failures]))
     tiles += _knee_tiles(report)
     axes = report["sweep"]["axes"]
     varied = "; ".join(f"{_AXES[name]}: {', '.join(_value(one) for one in values)}" for name, values in axes.items())
     return Section(
         "answer", "Best", intro=f"Swept: {varied}.", banners=banners, tiles=tiles, drawings=_pictures(report)
     )
+
+
+def _failure(report: Document, failure: Mapping[str, Any]) -> str:
+    payload = {"payload": {"class": failure["payload_class"]}} if "payload_class" in failure else {}
+    load = {**failure, **payload, "schedule": report["load"]["schedule"]}
+    return f"{_load({'load': load})}: {failure['reason']}"
 
 
 def _value(value: float | str) -> str:
