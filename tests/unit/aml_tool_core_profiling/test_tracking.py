@@ -18,6 +18,20 @@ def test_the_cpu_of_minutes_that_are_only_touched_is_not_logged(measured: Any) -
     assert "cpu_percent_max" not in figures({**document, "resource_usage_whole_minutes": False})
 
 
+def test_what_a_search_found_is_among_the_figures(measured: Any) -> None:
+    answer = {"value": 700.0, "interval": [690.0, None], "confirmed": True, "run": 5}
+    found = figures({**measured(), "search": {"answer": answer}})
+    assert {name: value for name, value in found.items() if name.startswith("search_")} == {
+        "search_answer": 700.0, "search_answer_low": 690.0, "search_confirmed": 1.0,
+    }  # fmt: skip
+    answer |= {"interval": [690.0, 740.0], "confirmed": False}
+    found = figures({**measured(), "search": {"answer": answer}})
+    assert (found["search_answer_high"], found["search_confirmed"]) == (740.0, 0.0)
+    nothing = figures({**measured(), "search": {"answer": None}})
+    assert nothing["search_confirmed"] == 0.0 and "search_answer" not in nothing
+    assert not [name for name in figures(measured()) if name.startswith("search_")]
+
+
 def test_without_room_for_a_temporary_file_the_figures_are_missed_and_nothing_else(
     monkeypatch: pytest.MonkeyPatch, tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:

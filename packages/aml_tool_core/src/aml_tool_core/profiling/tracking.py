@@ -80,11 +80,27 @@ def figures(document: Mapping[str, Any]) -> dict[str, float]:
         "valid": float(document["verdict"]["valid"]),
         "sla_met": float(document["sla"]["met"]) if "sla" in document else None,
     }
+    if "search" in document:
+        found |= _searched(document["search"])
     for latency in ("latency_ms", "service_time_ms"):
         if latency in result:
             found |= {f"{latency}_{name}": result[latency][name] for name in ("mean", "max")}
             found |= {f"{latency}_{name}": one["value"] for name, one in result[latency]["percentiles"].items()}
     return {name: float(value) for name, value in found.items() if value is not None and math.isfinite(value)}
+
+
+def _searched(search: Mapping[str, Any]) -> dict[str, float | None]:
+    """Return what a search found: the load, where it lies at 95 %, and whether it is confirmed (0 without one)."""
+    answer = search["answer"]
+    if answer is None:
+        return {"search_confirmed": 0.0}
+    low, high = answer["interval"]
+    return {
+        "search_answer": answer["value"],
+        "search_answer_low": low,
+        "search_answer_high": high,
+        "search_confirmed": float(answer["confirmed"]),
+    }
 
 
 def _cpu_percent_max(document: Mapping[str, Any]) -> float | None:
