@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import math
+import random
 import signal
 import socket
 import statistics
@@ -116,6 +117,32 @@ def without_clocks(document: Mapping[str, Any]) -> Any:
     return json.loads(json.dumps(result), parse_float=lambda text: f"{float(text):.9g}")
 
 
+def apart_ms(arrivals: Sequence[float]) -> float:
+    """Return how far apart two nodes' turns are from the even schedule that both keep together.
+
+    A busy machine only makes requests late: the earlier of a node's arrivals tell its schedule, hence the quartile.
+    """
+    late_ms = [1e3 * (at - arrivals[0]) - INTERVAL_MS * number for number, at in enumerate(sorted(arrivals))]
+    own, other = (statistics.quantiles(late_ms[turn::2], n=4)[0] for turn in (0, 1))
+    return abs(own - other)
+
+
+@pytest.mark.parametrize(
+    ("offset_ms", "rate_error"), [(26, 0), (-26, 0), (100, 0), (-100, 0), (240, 0), (-250, 0), (0, 0.02), (0, -0.02)]
+)
+def test_nodes_out_of_turn_are_seen_on_a_busy_machine(offset_ms: float, rate_error: float) -> None:
+    draw = random.Random(f"{offset_ms} {rate_error}")
+    turns = [(number, number % 2) for number in range(24)]
+    late_ms = [draw.choice([0.5, 1, 2, 4, 8, 60]) for _ in turns]
+    even = [(INTERVAL_MS * number + late) / 1e3 for (number, _), late in zip(turns, late_ms, strict=True)]
+    assert apart_ms(even) < INTERVAL_MS / 10
+    uneven = [
+        at + other * (offset_ms + rate_error * INTERVAL_MS * number) / 1e3
+        for (number, other), at in zip(turns, even, strict=True)
+    ]
+    assert apart_ms(uneven) > INTERVAL_MS / 10
+
+
 @open_loops
 def test_two_nodes_keep_one_even_schedule_and_their_sum_is_the_report(
     case: Case, serve: Serve, aim: Aim, port: int
@@ -134,6 +161,7 @@ def test_two_nodes_keep_one_even_schedule_and_their_sum_is_the_report(
     assert len(arrivals) == 6 * RATE
     late_ms = [1e3 * (at - arrivals[0]) - INTERVAL_MS * number for number, at in enumerate(arrivals)]
     assert abs(statistics.median(late_ms[::2]) - statistics.median(late_ms[1::2])) < INTERVAL_MS / 2
+    assert apart_ms(arrivals) < INTERVAL_MS / 10, "each node begins at its turn, and keeps its rate"
     gaps_ms = [1e3 * (later - earlier) for earlier, later in pairwise(arrivals)]
     even = sum(INTERVAL_MS / 2 < gap < 1.5 * INTERVAL_MS for gap in gaps_ms)
     assert even >= 0.6 * len(gaps_ms), gaps_ms  # nodes that sent together would have none
