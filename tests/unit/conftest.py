@@ -122,7 +122,7 @@ def report_of(run: Run) -> dict[str, Any]:
         load,
         Payload((run.payload,), "payload.jsonl"),
         result,
-        judge(load, result),
+        judge(load, result, demands=dict(run.sla)),
         usage,
         cost,
         repeats=runs,

@@ -36,6 +36,27 @@ def test_an_sla_that_is_met_by_a_run_that_is_not_valid_is_3(case: Case, serve: S
     assert any("too few for p99" in reason for reason in reasons)
 
 
+def test_a_percentile_that_falls_on_a_request_that_was_not_answered_is_missed(
+    case: Case, serve: Serve, aim: Aim
+) -> None:
+    """One connection in two hundred breaks: p99 may leave these out, p99.9 and the maximum may not."""
+    demands = {"latency_ms_99": 5000, "latency_ms_99.9": 5000, "latency_ms_max": 5000}
+    case.config["profiler_config"] |= {"sla": demands, "duration_sec": 2}
+    outcome = aim(case, serve("--delay_ms", "5", "--reset_every", "200")).run()
+    assert outcome.code == 3, outcome.stderr
+    report = outcome.report
+    broken, answered = report["result"]["errors"]["read"], report["result"]["latency_ms"]["count"]
+    assert 0 < broken <= 0.01 * answered
+    p99, p999, longest = report["sla"]["criteria"]
+    assert p99["met"] and p99["certified"]
+    why = f"{broken} of {answered + broken} requests were not answered in time, and it falls on one of them"
+    assert (p999["value"], p999["met"], p999["certified"], p999["reason"]) == (None, False, False, why)
+    assert (longest["value"], longest["met"], longest["reason"]) == (None, False, why)
+    assert f"SLA missed: latency_ms_99.9 is not known ({why}); its limit is 5000" in outcome.stderr
+    needed = f"{answered + broken} requests were measured, too few for latency_ms_99.9, which needs 2995"
+    assert any(reason.startswith(needed) for reason in report["verdict"]["reasons"])
+
+
 def test_a_warm_up_is_sent_and_not_counted(case: Case, serve: Serve, aim: Aim) -> None:
     case.config["profiler_config"] |= {"warmup_sec": 1, "duration_sec": 1}
     server = serve("--delay_ms", "5")

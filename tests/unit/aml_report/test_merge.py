@@ -172,6 +172,22 @@ def test_an_sla_is_judged_on_the_whole(measured: Any, read: Any) -> None:
     assert merged(read, parts)["sla"] == whole["sla"]
 
 
+def test_machines_that_had_too_few_requests_for_a_percentile_may_have_enough_together(measured: Any, read: Any) -> None:
+    whole = measured(rate=40.0, target_rps=40.0, sla=(("latency_ms_99.9", 500.0), ("latency_ms_99.99", 500.0)))
+    parts = halves_of(whole)
+    for part in parts:
+        few = "2400 requests were measured, too few for latency_ms_99.99, which needs 29956; let the run last longer"
+        part["verdict"] |= {"valid": False, "reasons": [few]}
+        for criterion in part["sla"]["criteria"]:
+            criterion["certified"] = False
+    again = merged(read, parts)
+    assert again["sla"] == whole["sla"]
+    assert [one["certified"] for one in again["sla"]["criteria"]] == [True, False]
+    assert again["verdict"]["reasons"] == [
+        "4800 requests were measured, too few for latency_ms_99.99, which needs 29956; let the run last longer"
+    ]
+
+
 def test_a_price_is_computed_from_the_whole(measured: Any, read: Any) -> None:
     whole = measured(has_endpoint=True, price=0.34)
     assert merged(read, halves_of(whole))["cost"] == pytest.approx(whole["cost"])
@@ -217,9 +233,11 @@ def test_minutes_that_are_only_touched_do_not_stand_for_whole_ones(measured: Any
     assert again["sla"]["met"]
     again = merged(read, [touched, touched])
     assert again["resource_usage_whole_minutes"] is False
+    why = "the run covers no whole clock minute, so other traffic is in the minutes' figures"
     assert again["sla"] == {
-        "met": False, "criteria": [{"metric": "cpu_percent_max", "limit": 100, "value": None, "met": False}],
-    }  # fmt: skip
+        "met": False,
+        "criteria": [{"metric": "cpu_percent_max", "limit": 100, "value": None, "met": False, "reason": why}],
+    }
 
 
 def test_the_whole_keeps_the_schedule_of_its_parts(measured: Any, read: Any) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from typing import Any
 
 import pytest
@@ -125,6 +126,25 @@ def test_a_probe_is_as_long_as_its_percentile_needs(
     )
     assert plan.first.duration_sec == expected
     assert plan.first.purpose is Purpose.PROBE
+
+
+def test_a_closed_loops_probe_is_as_long_as_its_percentile_needs_at_the_rate_that_was_seen() -> None:
+    """p99.9 needs 2,995 requests."""
+    limits = {"latency_ms_99.9": 50.0}
+    plan = planned(
+        {"connections": 4, "duration_sec": 100, "search": {"constraints": limits, "probe_sec": 10}}, key="connections"
+    )
+    assert isinstance(plan, Search)
+    course = plan.course()
+    first = next(course)
+    assert (first.connections, first.duration_sec) == (4, 10), "nobody knows the rate yet"
+    second = course.send(run_of(1, 100, 20, point=first, demands=limits))
+    assert (second.connections, second.duration_sec) == (16, 30), "at least 100/s, as with fewer"
+    third = course.send(run_of(2, 200, 900, point=second, demands=limits))
+    assert 4 < third.connections < 16 and third.purpose is Purpose.PROBE
+    assert third.duration_sec == math.ceil(2995 / (200 * third.connections / 16))
+    fourth = course.send(run_of(3, 20, 20, point=third, demands=limits))
+    assert fourth.purpose is Purpose.PROBE and fourth.duration_sec == 100, "a full run's length is the most"
 
 
 @pytest.mark.parametrize(

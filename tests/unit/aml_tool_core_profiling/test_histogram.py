@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import random
 import statistics
+from dataclasses import replace
 
 import pytest
 from aml_tool_core.profiling.histogram import PERCENTILES, Histogram
@@ -36,6 +37,30 @@ def test_figures_are_ordered_and_within_a_thousandth_of_the_truth(pairs: list[tu
         percentile = histogram.percentile(percent)
         assert (percentile.lower_us or 0) <= percentile.value_us
         assert percentile.upper_us is None or percentile.value_us <= percentile.upper_us
+
+
+@given(PAIRS, st.integers(0, 30_000), st.sampled_from([50.0, 99.0, 99.9, 99.99]))
+def test_a_percentile_with_larger_ones_is_that_of_a_histogram_that_has_them(
+    pairs: list[tuple[int, int]], larger: int, percent: float
+) -> None:
+    longest = 3_600_000_000
+    pairs = [(min(value, longest // 2), count) for value, count in pairs]
+    found = Histogram.of(pairs).percentile_with(percent, larger)
+    whole = Histogram.of([*pairs, (longest, larger)]).percentile(percent)
+    if found is None:
+        assert whole.value_us > longest // 2 * 1.5
+        return
+    has_upper = whole.upper_us is not None and whole.upper_us < longest // 2 * 1.5
+    assert found == (whole if has_upper else replace(whole, upper_us=None))
+
+
+@pytest.mark.parametrize(("percent", "count", "allowed"), [(99.0, 1000, 10), (99.9, 1000, 1), (99.9, 10_000, 10)])
+def test_as_many_may_be_larger_as_a_percentile_leaves_out(percent: float, count: int, allowed: int) -> None:
+    def found(larger: int) -> object:
+        return Histogram.of([(1_000, count - larger)]).percentile_with(percent, larger)
+
+    assert found(allowed) is not None
+    assert found(allowed + 1) is None
 
 
 def test_two_halves_added_are_the_whole() -> None:

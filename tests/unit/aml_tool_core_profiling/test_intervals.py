@@ -8,7 +8,7 @@ from collections.abc import Callable
 
 import pytest
 from aml_tool_core.profiling.histogram import Histogram
-from aml_tool_core.profiling.intervals import certified, rank_interval
+from aml_tool_core.profiling.intervals import certified, needed, rank_interval
 
 
 def exact_coverage(count: int, quantile: float) -> float:
@@ -35,6 +35,7 @@ def test_certified_from_the_stated_number_of_requests_on(percent: float, enough:
     assert rank_interval(enough - 1, percent / 100).upper is None
     assert rank_interval(enough, percent / 100).upper == enough
     assert not certified(0, percent / 100)
+    assert needed(percent / 100) == enough
 
 
 def test_without_observations_there_is_no_bound() -> None:

@@ -206,6 +206,56 @@ def test_a_small_budget_is_kept_and_told() -> None:
         assert f"{budget} runs" in outcome.finding.reason
 
 
+@pytest.mark.parametrize("whole", [True, False])
+@pytest.mark.parametrize(("budget", "confirmed"), [(2, 50.0), (3, 200.0), (4, 800.0)])
+def test_with_the_last_run_a_load_that_has_held_is_confirmed_and_none_is_guessed(
+    budget: int, confirmed: float, whole: bool
+) -> None:
+    outcome = find(replace(OPEN, max_runs=budget, whole=whole), wall(1e5))
+    assert outcome.probes[-1] == Probe(confirmed, full=True)
+    assert outcome.finding.load == confirmed and outcome.finding.confirmed
+    assert outcome.finding.interval == (confirmed, None), "nothing failed, so nobody knows how much more there is"
+
+
+def test_a_starved_run_does_not_move_the_last_one_to_where_nothing_has_held() -> None:
+    outcome = find(replace(OPEN, max_runs=3), lambda probe, _: Reading(None if probe.load > 50 else True))
+    assert [probe.load for probe in outcome.probes] == [50, 200, 50]
+    assert outcome.finding.confirmed and outcome.finding.load == 50
+
+
+def contradicting_itself() -> Target:
+    """Holds up to 714 until it has been confirmed once; then nothing holds any more."""
+    confirmed: list[float] = []
+
+    def target(probe: Probe, _: random.Random) -> Reading:
+        margin = 0.3 if confirmed else max(-1.0, 4 * math.log(probe.load / 714))
+        if probe.full and margin <= 0:
+            confirmed.append(probe.load)
+        return Reading(margin <= 0, margin, 0.02)
+
+    return target
+
+
+@pytest.mark.parametrize("budget", [10, 12, 16])
+def test_a_confirmation_that_the_other_runs_speak_against_confirms_nothing(budget: int) -> None:
+    outcome = find(replace(OPEN, start=300.0, max_runs=budget), contradicting_itself())
+    finding = outcome.finding
+    (once,) = [probe.load for probe in outcome.probes[:7] if probe.full]
+    assert not finding.confirmed and finding.stop is Stop.BUDGET
+    assert finding.reason == (
+        f"the budget of {budget} runs is spent; at full length {once:g} held once, and the other runs speak against it"
+    )
+    assert finding.load is not None and finding.load < once, "a shorter run at a smaller load, which may be so"
+    assert finding.interval[1] is not None and finding.interval[1] < once
+
+
+def test_where_all_that_held_is_doubted_the_answer_does_not_stretch_the_interval() -> None:
+    finding = find(replace(OPEN, start=700.0, lowest=650.0, highest=1400.0), contradicting_itself()).finding
+    low, high = finding.interval
+    assert finding.load == 700 and not finding.confirmed
+    assert low is not None and high is not None and low < high < 650, "which failed again and again"
+
+
 def test_a_borderline_point_is_measured_again() -> None:
     outcome = find(OPEN, queue_under_a_clock, seed=3)
     near = [probe.load for probe in outcome.probes if abs(probe.load / TRUTH - 1) < 0.05]

@@ -85,6 +85,59 @@ def test_refusals_are_a_miss_where_good_answers_count() -> None:
     assert judged(starved, FINE)[1].holds is False, "quick refusals keep the load generator busy"
 
 
+@pytest.mark.parametrize(
+    ("metric", "result", "looser", "tighter"),
+    [
+        ("error_percent", result_of(failed=20), 5.0, 1.9),
+        ("refused_percent", result_of(refused=150), 20.0, 14.9),
+    ],
+)
+def test_a_looser_limit_of_ones_own_is_the_limit(metric: str, result: Result, looser: float, tighter: float) -> None:
+    assert not judged(result, FINE)[0].feasible, "more than 1 %, which is the limit where none is demanded"
+    standing, seen = judged(result, {**FINE, metric: looser})
+    assert standing.feasible and seen.holds is True
+    standing, seen = judged(result, {**FINE, metric: tighter})
+    assert len(standing.misses) == 2 and seen.holds is False
+    assert f"more than {tighter:g}%" in standing.misses[0] and f"SLA missed: {metric}" in standing.misses[1]
+
+
+def test_a_stricter_limit_of_ones_own_is_the_demands_to_judge() -> None:
+    standing, seen = judged(result_of(failed=5), {**FINE, "error_percent": 0.1})
+    assert seen.holds is False
+    assert standing.misses == ("SLA missed: error_percent is 0.5, more than the 0.1 demanded",)
+
+
+def lost(count: int, longest_ms: float = 20.0) -> Result:
+    """Return a run of a thousand requests of which so many were never answered, and the others soon."""
+    good = result_of(rate=(1000 - count) / 10, p99_ms=longest_ms)
+    return replace(good, sent=1000, planned=1000, errors=replace(good.errors, timeout=count))
+
+
+def test_a_load_whose_percentile_falls_on_what_was_not_answered_does_not_hold() -> None:
+    at_most = {"latency_ms_99.5": 40.0}
+    assert judged(lost(4), at_most)[1].holds is True
+    assert judged(lost(5), at_most)[1].holds is True, "as many as the percentile leaves out"
+    standing, seen = judged(lost(6), at_most)
+    assert standing.usable and not standing.feasible
+    assert standing.misses == (
+        "SLA missed: latency_ms_99.5 is not known (6 of 1000 requests were not answered in time, and it falls on one "
+        "of them); its limit is 40",
+    )
+    assert seen == Reading(False), "the answers are all within the limit, so they say nothing of how far it is"
+
+
+def test_what_was_not_answered_is_at_least_as_far_beyond_the_limit_as_the_slowest_answer() -> None:
+    _, seen = judged(lost(6, longest_ms=80.0), {"latency_ms_99.5": 40.0})
+    assert seen.holds is False and seen.margin == pytest.approx(math.log(2), abs=0.002)
+    assert seen.noise == 0.3
+
+
+def test_the_noise_of_a_percentile_among_the_lost_is_that_of_one_whose_bound_is_not_known() -> None:
+    demands = {"latency_ms_99": 40.0}
+    assert judged(lost(0), demands)[1].noise < 0.1
+    assert judged(lost(9), demands)[1].noise >= 0.3
+
+
 def test_the_generators_own_delay_is_not_the_targets_fault() -> None:
     late = result_of(own_delay_ms=5.0)
     assert judged(late, SLOW)[1] == Reading(None)

@@ -87,6 +87,37 @@ def test_the_limits_themselves_are_kept(result: Result) -> None:
     assert judge(OPEN, result).valid
 
 
+@pytest.mark.parametrize(
+    ("demands", "count", "said"),
+    [
+        ({"latency_ms_99.9": 5}, 2_995, None),
+        ({"latency_ms_99.9": 5}, 2_994, "2994 requests were measured, too few for latency_ms_99.9, which needs 2995"),
+        ({"service_time_ms_99.99": 5}, 2_995, "too few for service_time_ms_99.99, which needs 29956"),
+        ({"latency_ms_99.9": 5, "latency_ms_99.99": 5}, 298, "too few for latency_ms_99.99, which needs 29956"),
+        ({"latency_ms_50": 5, "latency_ms_99": 5}, 299, None),
+        ({"latency_ms_50": 5}, 298, "298 requests were measured, too few for p99, which needs 299"),
+        ({"latency_ms_max": 5, "latency_ms_mean": 5, "error_percent": 5}, 299, None),
+    ],
+)
+def test_a_percentile_that_is_demanded_needs_its_requests(
+    demands: dict[str, float], count: int, said: str | None
+) -> None:
+    seen = Histogram.of([(1, count)])
+    reasons = judge(OPEN, replace(GOOD, latency=seen, service_time=seen), demands=demands).reasons
+    assert len(reasons) == (said is not None)
+    assert said is None or (said in reasons[0] and reasons[0].endswith("; let the run last longer"))
+
+
+def test_more_failures_are_no_reason_where_a_demand_allows_them() -> None:
+    failing = replace(GOOD, errors=Errors(status={500: 60}))
+    assert not judge(OPEN, failing).valid
+    assert judge(OPEN, failing, demands={"error_percent": 2.0}).valid
+    (reason,) = judge(OPEN, failing, demands={"error_percent": 1.9}).reasons
+    assert reason == "2.0% of the requests failed (status 500: 60), more than 1.9%"
+    (reason,) = judge(OPEN, failing, demands={"error_percent": 0.1}).reasons
+    assert reason.endswith("more than 1%"), "a stricter demand is the SLA's to miss"
+
+
 def test_late_sends_say_how_late_and_what_helps() -> None:
     (reason,) = judge(OPEN, replace(GOOD, schedule=Schedule(98.0, 60, 0, 9.0, 20, 0.35, 4.1))).reasons
     assert "20 late as every connection was busy, 40 by the load generator's own fault" in reason

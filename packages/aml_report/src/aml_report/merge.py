@@ -16,7 +16,7 @@ from aml_tool_core.profiling.cost import cost_of, price_of
 from aml_tool_core.profiling.deployment import Usage
 from aml_tool_core.profiling.histogram import ENCODING, PERCENTILES, Histogram
 from aml_tool_core.profiling.load import Load, LoadModel, SendSchedule
-from aml_tool_core.profiling.report import VERSION, percentile_name
+from aml_tool_core.profiling.report import VERSION, percentile_name, sla_document
 from aml_tool_core.profiling.result import Errors, Generator, Result, Schedule
 from aml_tool_core.profiling.target import Target
 from aml_tool_core.profiling.verdict import judge
@@ -58,6 +58,7 @@ def merge(reports: Sequence[Report]) -> dict[str, Any]:
     result = _result(reports)
     load = _load(documents)
     usage = _usage(documents)
+    limits = {one["metric"]: one["limit"] for one in first.document.get("sla", {}).get("criteria", ())}
     started_at = min(documents, key=lambda document: utc(document["started_at"]))["started_at"]
     merged = {
         **{key: first.document[key] for key in ("tool", "provenance", "target")},
@@ -65,7 +66,7 @@ def merge(reports: Sequence[Report]) -> dict[str, Any]:
         "started_at": started_at,
         "load": _load_document(documents),
         "result": _result_document(reports, result),
-        "verdict": _verdict(reports, load, result),
+        "verdict": _verdict(reports, load, result, limits),
         "resource_usage": usage.metrics,
         "cost": _cost(documents, result.succeeded_per_sec),
     }
@@ -74,14 +75,7 @@ def merge(reports: Sequence[Report]) -> dict[str, Any]:
     if usage.reasons:
         merged["resource_usage_reasons"] = list(usage.reasons)
     if "sla" in first.document:
-        limits = {one["metric"]: one["limit"] for one in first.document["sla"]["criteria"]}
-        criteria = sla.judge(limits, result, usage)
-        merged["sla"] = {
-            "met": all(one.met for one in criteria),
-            "criteria": [
-                {"metric": one.metric, "limit": one.limit, "value": one.value, "met": one.met} for one in criteria
-            ],
-        }
+        merged["sla"] = sla_document(sla.judge(limits, result, usage))
     return merged
 
 
@@ -252,12 +246,12 @@ def _timeline(documents: Sequence[Document]) -> list[dict[str, Any]]:
     return [seconds[t_sec] for t_sec in sorted(seconds)]
 
 
-def _verdict(reports: Sequence[Report], load: Load, result: Result) -> dict[str, Any]:
+def _verdict(reports: Sequence[Report], load: Load, result: Result, limits: Mapping[str, float]) -> dict[str, Any]:
     """Judge the whole, and keep what a part's own verdict says that the rules cannot see in its figures."""
-    whole = judge(load, result)
+    whole = judge(load, result, demands=limits)
     reasons, notes = list(whole.reasons), list(whole.notes)
     for report in reports:
-        seen = judge(_load([report.document]), _part(report))
+        seen = judge(_load([report.document]), _part(report), demands=limits)
         own = report.document["verdict"]
         reasons += [f"{report.name}: {reason}" for reason in own["reasons"] if reason not in seen.reasons]
         notes += [note for note in own["notes"] if note not in (*seen.notes, *notes)]

@@ -100,12 +100,13 @@ def _sorted_by(run: Run, objective: str) -> float:
 
 
 def _distance(run: Run) -> tuple[int, float]:
+    missed = [criterion for criterion in run.criteria or () if not criterion.met]
     excess = [
-        math.log(criterion.value / criterion.limit)
-        for criterion in run.criteria or ()
-        if not criterion.met and criterion.value and criterion.limit
+        math.inf if criterion.value is None else abs(math.log(criterion.value / criterion.limit))
+        for criterion in missed
+        if criterion.value is None or (criterion.value and criterion.limit)
     ]
-    return len(run.standing.misses), math.fsum(abs(one) for one in excess)
+    return len(run.standing.misses), math.fsum(excess)
 
 
 def _undominated(runs: Sequence[Run], costs: Callable[[Run], tuple[float, ...]]) -> tuple[Run, ...]:

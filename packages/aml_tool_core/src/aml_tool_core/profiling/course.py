@@ -8,15 +8,17 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Generator, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from itertools import product
 from typing import Any
 
 from aml_tool_core.errors import InputError
 from aml_tool_core.profiling import sweep
+from aml_tool_core.profiling.intervals import needed
 from aml_tool_core.profiling.load import LoadModel
 from aml_tool_core.profiling.runs import Point, Purpose, Run
 from aml_tool_core.profiling.search import Finding, Question, search
+from aml_tool_core.profiling.senders import bound_by_senders
 from aml_tool_core.profiling.sla import CPU_MAX, latency_demand, stricter
 from aml_tool_core.profiling.standing import SUCCEEDED, reading
 
@@ -92,32 +94,34 @@ class Search:
 
     def course(self) -> Course:
         """Return the course; its value is what was found."""
-        steps = search(self.question)
+        steps, runs = search(self.question), list[Run]()
         try:
             probe = next(steps)
             while True:
-                run = yield self._at(probe.load, full=probe.full)
+                run = yield self._at(probe.load, full=probe.full, last=runs[-1] if runs else None)
+                runs.append(run)
                 probe = steps.send(reading(run.load, run.result, run.criteria or (), run.standing))
         except StopIteration as end:
             found: Finding = end.value
-            return found
+            waited = bound_by_senders(runs, found.load) if self.axis == RATE else None
+            return found if waited is None else replace(found, reason=f"{found.reason}; {waited}")
 
-    def _at(self, load: float, *, full: bool) -> Point:
-        rate = load if self.axis == RATE else None
+    def _at(self, load: float, *, full: bool, last: Run | None = None) -> Point:
+        rate = load if self.axis == RATE else _likely_rate(load, last)
         return Point(
             purpose=Purpose.CONFIRMATION if full else Purpose.PROBE,
             connections=self.base.connections if self.axis == RATE else int(load),
             duration_sec=self.base.duration_sec if full else self._probe_sec(rate),
-            target_rps=rate,
+            target_rps=load if self.axis == RATE else None,
             payload_class=self.base.payload_class,
         )
 
     def _probe_sec(self, rate: float | None) -> int:
         """Return a probe's length: so long that a percentile that is a limit can be certified, where a full run can."""
-        if rate is None:
+        if not rate:
             return self.probe_sec
-        needed = math.ceil(max((_requests_needed(metric) for metric in self.limits), default=0.0) / rate)
-        return max(self.probe_sec, min(needed, self.base.duration_sec))
+        needed_sec = math.ceil(max(map(_requests_needed, self.limits), default=0) / rate)
+        return max(self.probe_sec, min(needed_sec, self.base.duration_sec))
 
 
 Plan = Sweep | Search
@@ -227,11 +231,16 @@ def _start(setting: Any, place: str, default: float, *, whole: bool) -> tuple[fl
     raise InputError(f"{place}: a list is for a sweep; for a search give a number to begin with, or from and to")
 
 
-def _requests_needed(metric: str) -> float:
+def _likely_rate(connections: float, last: Run | None) -> float | None:
+    """Return the rate that a closed loop will reach at least, by its last run: with fewer connections, so much less."""
+    if last is None:
+        return None
+    return last.result.requests_per_sec * min(1.0, connections / last.load.connections)
+
+
+def _requests_needed(metric: str) -> int:
     demand = latency_demand(metric)
-    if demand is None or demand.which in ("mean", "max"):
-        return 0.0
-    return math.log(0.05) / math.log(float(demand.which) / 100)
+    return 0 if demand is None or demand.percent is None else needed(demand.percent / 100)
 
 
 def _is_single(setting: Any) -> bool:

@@ -92,13 +92,23 @@ class Histogram:
 
     def percentile(self, percent: float) -> Percentile:
         """Return a percentile by HdrHistogram's rule (nearest rank, upper edge of its bucket) with its interval."""
-        rank = nearest_rank(self.total, percent)
-        ranks = rank_interval(self.total, percent / 100)
+        found = self.percentile_with(percent, 0)
+        assert found is not None, "a histogram without observations has no percentile"
+        return found
+
+    def percentile_with(self, percent: float, larger: int) -> Percentile | None:
+        """Return a percentile of these observations and so many larger ones; None where it is one of the larger."""
+        count = self.total + larger
+        rank = nearest_rank(count, percent)
+        if rank > self.total:
+            return None
+        ranks = rank_interval(count, percent / 100)
+        has_upper = ranks.upper is not None and ranks.upper <= self.total
         return Percentile(
             value_us=self._upper_edges[self._bucket(rank)],
             lower_us=None if ranks.lower is None else self._lower_edges[self._bucket(ranks.lower)],
-            upper_us=None if ranks.upper is None else self._upper_edges[self._bucket(ranks.upper)],
-            certified=certified(self.total, percent / 100),
+            upper_us=self._upper_edges[self._bucket(ranks.upper)] if has_upper and ranks.upper is not None else None,
+            certified=certified(count, percent / 100),
         )
 
     def encoded(self) -> str:

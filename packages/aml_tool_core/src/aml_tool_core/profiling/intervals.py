@@ -28,6 +28,11 @@ def certified(count: int, quantile: float) -> bool:
     return count > 0 and count * math.log(quantile) <= math.log(1 - CONFIDENCE)
 
 
+def needed(quantile: float) -> int:
+    """Return the smallest sample that certifies a quantile."""
+    return math.ceil(math.log(1 - CONFIDENCE) / math.log(quantile))
+
+
 def rank_interval(count: int, quantile: float) -> RankInterval:
     """Return ranks whose observations cover the quantile at least 95 % of the time.
 

@@ -79,7 +79,7 @@ class Report:
             "cost": _cost(self.cost, has_price=self.instance_price_per_hour is not None),
         }
         if self.criteria is not None:
-            document["sla"] = _sla(self.criteria)
+            document["sla"] = sla_document(self.criteria)
         if self.usage.metrics is not None:
             document["resource_usage_whole_minutes"] = self.usage.whole_minutes
         if self.usage.reasons:
@@ -104,7 +104,7 @@ class Report:
             "feasible": run.standing.feasible,
             "cost": _cost(run.cost, has_price=self.instance_price_per_hour is not None),
         }
-        return document if run.criteria is None else {**document, "sla": _sla(run.criteria)}
+        return document if run.criteria is None else {**document, "sla": sla_document(run.criteria)}
 
 
 def _node(part: NodePart) -> dict[str, Any]:
@@ -217,13 +217,23 @@ def _repeats(runs: Sequence[Result]) -> dict[str, Any]:
     return {"repeats": [_result(run) for run in runs], "spread": spreads}
 
 
-def _sla(criteria: Sequence[Criterion]) -> dict[str, Any]:
-    return {
-        "met": all(criterion.met for criterion in criteria),
-        "criteria": [
-            {"metric": each.metric, "limit": each.limit, "value": each.value, "met": each.met} for each in criteria
-        ],
+def sla_document(criteria: Sequence[Criterion]) -> dict[str, Any]:
+    """Return criteria as the report shows them."""
+    return {"met": all(each.met for each in criteria), "criteria": [_criterion(each) for each in criteria]}
+
+
+def _criterion(criterion: Criterion) -> dict[str, Any]:
+    document: dict[str, Any] = {
+        "metric": criterion.metric,
+        "limit": criterion.limit,
+        "value": criterion.value,
+        "met": criterion.met,
     }
+    if criterion.certified is not None:
+        document["certified"] = criterion.certified
+    if criterion.value is None and criterion.reason:
+        document["reason"] = criterion.reason
+    return document
 
 
 def _errors(errors: Errors) -> dict[str, Any]:

@@ -7,7 +7,7 @@ no target and no load generator.
 from __future__ import annotations
 
 import math
-from collections.abc import Generator
+from collections.abc import Generator, Sequence
 from dataclasses import dataclass, field
 from enum import Enum
 
@@ -122,7 +122,10 @@ class _State:
 
     def confirmed(self, known: Belief | None) -> int | None:
         """Return the run of full length whose load is the largest that held, unless the others make that a chance."""
-        held = self.held(full=True)
+        return self.largest(known, self.held(full=True))
+
+    def largest(self, known: Belief | None, held: Sequence[int]) -> int | None:
+        """Return the run whose load is the largest, of those that held, unless the others make that a chance."""
         credible = [index for index in held if known and known.above(self.probes[index][0].load) >= _DOUBTED]
         return max(credible, key=lambda index: self.probes[index][0].load, default=None)
 
@@ -242,6 +245,9 @@ def _tolerance(state: _State, load: float) -> float:
 
 
 def _next(state: _State, known: Belief | None, last: Probe) -> Probe:
+    if state.left == 1 and state.confirmed(known) is None and _is_open(state):
+        # How far beyond what has held it goes would be a guess, and the last run is not for guessing.
+        return Probe(max(state.loads(holds=True)), full=True)
     if known is None or state.starved:
         return Probe(state.rounded(last.load), last.full)  # again
     confirmed = _confirmed_load(state, known)
@@ -253,6 +259,11 @@ def _next(state: _State, known: Belief | None, last: Probe) -> Probe:
     if (is_near or is_late) and _gains(state, safe, confirmed):
         return Probe(safe, full=True)
     return Probe(middle, full=is_near)
+
+
+def _is_open(state: _State) -> bool:
+    """Tell whether all that was tried holds: nothing says where it ends."""
+    return bool(state.loads(holds=True)) and not state.loads(holds=False)
 
 
 def _next_whole(state: _State, known: Belief, load: float, confirmed: float | None) -> Probe:
@@ -289,14 +300,17 @@ def _in_reach(state: _State, load: float) -> float:
 
 
 def _finding(state: _State, known: Belief | None, stop: Stop) -> Finding:
-    best, confirmed = state.confirmed(known), True
+    best, held = state.confirmed(known), state.held()
+    confirmed, is_doubted = best is not None, False
     if best is None:  # what little there is: a run that was too short, or one that the others speak against
-        held = state.held(full=True) or state.held()
-        confirmed = bool(state.held(full=True))
-        best = (min if confirmed else max)(held, key=lambda index: state.probes[index][0].load, default=None)
+        best = state.largest(known, held)
+        is_doubted = best is None
+    if best is None:
+        best = min(held, key=lambda index: state.probes[index][0].load, default=None)
     load = None if best is None else state.probes[best][0].load
-    interval = (None, None) if known is None else _interval(state, known, load)
-    return Finding(load, best, confirmed, interval, stop, _reason(state, stop, load, confirmed, interval))
+    # An answer that the runs speak against does not stretch what they say.
+    interval = (None, None) if known is None else _interval(state, known, None if is_doubted else load)
+    return Finding(load, best, confirmed, interval, stop, _reason(state, stop, load, confirmed))
 
 
 def _interval(state: _State, known: Belief, answer: float | None) -> tuple[float | None, float | None]:
@@ -306,15 +320,12 @@ def _interval(state: _State, known: Belief, answer: float | None) -> tuple[float
     high = min(high, beyond, state.allowed)
     if state.question.whole:
         low, high = float(math.floor(low)), beyond - 1 if high >= beyond else float(math.floor(high))
-    if answer is not None:
-        low, high = min(low, answer), max(high, answer)
+    low, high = (min(low, high), high) if answer is None else (min(low, answer), max(high, answer))
     has_end = bool(state.loads(holds=False)) and high < state.allowed
     return (low if state.loads(holds=True) else None), (high if has_end else None)
 
 
-def _reason(
-    state: _State, stop: Stop, load: float | None, confirmed: bool, interval: tuple[float | None, float | None]
-) -> str:
+def _reason(state: _State, stop: Stop, load: float | None, confirmed: bool) -> str:
     runs = f"{len(state.probes)} run{'s' if len(state.probes) > 1 else ''}"
     said = {
         Stop.NARROW: f"narrow enough after {runs}",
@@ -325,4 +336,9 @@ def _reason(
     }[stop]
     if load is None:
         return f"{said}; no load was found that holds"
-    return said if confirmed else f"{said} before a run of full length could confirm {load:g}"
+    if confirmed:
+        return said
+    doubted = [state.probes[index][0].load for index in state.held(full=True)]
+    if doubted:
+        return f"{said}; at full length {min(doubted):g} held once, and the other runs speak against it"
+    return f"{said} before a run of full length could confirm {load:g}"

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 
 from aml_tool_core.profiling.deployment import Usage
 from aml_tool_core.profiling.histogram import Histogram
+from aml_tool_core.profiling.intervals import certified
 from aml_tool_core.profiling.result import Result
 
 CPU_MAX = "cpu_percent_max"
@@ -25,6 +26,7 @@ class Criterion:
     limit: float
     value: float | None
     reason: str | None = None  # why it is not known, where there is more to say
+    certified: bool | None = None  # of a percentile: whether there are enough requests for it
 
     @property
     def met(self) -> bool:
@@ -50,6 +52,19 @@ class LatencyDemand:
     of: str  # latency_ms or service_time_ms
     which: str  # mean, max or a percentile
 
+    @property
+    def percent(self) -> float | None:
+        """The percentile; None of the mean and the maximum."""
+        return None if self.which in ("mean", "max") else float(self.which)
+
+    def histogram(self, result: Result) -> Histogram:
+        """Return the latencies that it is of; in a closed loop the service time is the latency."""
+        return result.latency if self.of == "latency_ms" else result.service_time or result.latency
+
+    def count(self, result: Result) -> int:
+        """Return how many requests a demand is of: those that were not answered in time belong to it."""
+        return self.histogram(result).total + result.errors.unanswered
+
 
 def latency_demand(metric: str) -> LatencyDemand | None:
     """Return what a metric says of a latency, None for one that is about something else."""
@@ -69,10 +84,46 @@ def stricter(*demands: Mapping[str, float]) -> dict[str, float]:
 
 def judge(sla: Mapping[str, float], result: Result, usage: Usage) -> tuple[Criterion, ...]:
     """Hold a run against each demand of a valid `sla`."""
-    return tuple(
-        Criterion(metric, limit, _value(metric, result, usage), _reason(metric, result, usage))
-        for metric, limit in sla.items()
+    return tuple(_criterion(metric, limit, result, usage) for metric, limit in sla.items())
+
+
+def _criterion(metric: str, limit: float, result: Result, usage: Usage) -> Criterion:
+    demand = latency_demand(metric)
+    if demand is not None:
+        return _of_latency(metric, limit, demand, result)
+    return Criterion(metric, limit, _value(metric, result, usage), _reason(metric, result, usage))
+
+
+def _of_latency(metric: str, limit: float, demand: LatencyDemand, result: Result) -> Criterion:
+    """Hold a latency against its limit: who was not answered in time waited longer than all who were."""
+    unanswered, count = result.errors.unanswered, demand.count(result)
+    value_us = _statistic_us(demand, demand.histogram(result), unanswered)
+    reason = None
+    if value_us is None and unanswered:
+        falls = ", and it falls on one of them" if unanswered < count else ""
+        reason = f"{unanswered} of {count} requests were not answered in time{falls}"
+    return Criterion(
+        metric,
+        limit,
+        None if value_us is None else value_us / 1000,
+        reason=reason,
+        certified=None if demand.percent is None else certified(count, demand.percent / 100),
     )
+
+
+def _statistic_us(demand: LatencyDemand, histogram: Histogram, unanswered: int) -> float | None:
+    """Return a statistic; None where nothing was answered, or where it is one of what was not.
+
+    The mean is of the answers alone: what did not come has no length that could be added up.
+    """
+    if not histogram.total:
+        return None
+    if demand.percent is not None:
+        found = histogram.percentile_with(demand.percent, unanswered)
+        return None if found is None else found.value_us
+    if demand.which == "mean":
+        return histogram.mean_us
+    return None if unanswered else histogram.max_us
 
 
 def _reason(metric: str, result: Result, usage: Usage) -> str | None:
@@ -86,17 +137,14 @@ def _reason(metric: str, result: Result, usage: Usage) -> str | None:
 
 
 def latency_value_ms(metric: str, result: Result) -> float | None:
-    """Return a statistic of a latency by its metric's name; None where nothing was answered."""
+    """Return a statistic of the answers' latency by its metric's name; None where nothing was answered."""
     demand = latency_demand(metric)
     assert demand is not None, f"{metric} is no latency"
-    # In a closed loop the service time is the latency.
-    histogram = result.latency if demand.of == "latency_ms" else result.service_time or result.latency
-    return _latency_ms(histogram, demand.which)
+    found_us = _statistic_us(demand, demand.histogram(result), 0)
+    return None if found_us is None else found_us / 1000
 
 
 def _value(metric: str, result: Result, usage: Usage) -> float | None:
-    if latency_demand(metric) is not None:
-        return latency_value_ms(metric, result)
     if metric == CPU_MAX:
         return (
             None
@@ -109,13 +157,3 @@ def _value(metric: str, result: Result, usage: Usage) -> float | None:
         "error_percent": result.error_percent,
         "refused_percent": result.refused_percent,
     }[metric]
-
-
-def _latency_ms(histogram: Histogram, which: str) -> float | None:
-    if not histogram.total:
-        return None
-    if which == "mean":
-        return histogram.mean_us / 1000
-    if which == "max":
-        return histogram.max_us / 1000
-    return histogram.percentile(float(which)).value_us / 1000

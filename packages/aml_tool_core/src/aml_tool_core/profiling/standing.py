@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from itertools import pairwise
 
@@ -42,11 +42,12 @@ class Standing:
 
 def stand(load: Load, result: Result, criteria: Sequence[Criterion], objective: str) -> Standing:
     """Hold a run against what it was asked for."""
+    demands = {criterion.metric: criterion.limit for criterion in criteria}
     missed = [criterion for criterion in criteria if not criterion.met]
     timed = [demand for criterion in criteria if (demand := latency_demand(criterion.metric)) is not None]
-    refusals = _refusals(load, result, objective)
+    refusals = _refusals(result, demands, objective)
     misses = [
-        *verdict.shortfalls(load, result),
+        *verdict.shortfalls(load, result, demands),
         *verdict.overdue(load, result, waits_are_judged=any(demand.of == "latency_ms" for demand in timed)),
         *refusals,
         *(criterion.miss for criterion in missed),
@@ -106,24 +107,35 @@ def _held_up(criterion: Criterion, result: Result) -> bool:
     return own_ms > criterion.limit and criterion.value <= criterion.limit + _EXPLAINED * own_ms
 
 
-def _refusals(load: Load, result: Result, objective: str) -> list[str]:
+def _refusals(result: Result, demands: Mapping[str, float], objective: str) -> list[str]:
     """Answers 429 are no failures; but where good answers are what counts, a load that brings them is not carried."""
-    refused = result.errors.refused
-    if objective != SUCCEEDED or refused <= verdict.FAILED_SHARE * max(result.sent, 1):
+    refused, most = result.errors.refused, verdict.most_percent("refused_percent", demands)
+    if objective != SUCCEEDED or (result.refused_percent or 0.0) <= most:
         return []
     return [
-        f"{refused} of {result.sent} requests were refused with 429, more than {verdict.FAILED_SHARE:.0%}: the "
-        "concurrency limit was reached"
+        f"{refused} of {result.sent} requests were refused with 429, more than {most:g}%: the concurrency limit was "
+        "reached"
     ]
 
 
 def _margin(criterion: Criterion, result: Result) -> tuple[float, float] | None:
     """Return ln(value / limit) of a latency and its standard deviation, None for anything else."""
     demand = latency_demand(criterion.metric)
-    if demand is None or not criterion.value or criterion.limit <= 0:
+    if demand is None or criterion.limit <= 0:
         return None
-    histogram = result.latency if demand.of == "latency_ms" else result.service_time or result.latency
+    histogram = demand.histogram(result)
+    if criterion.value is None:
+        return _least_margin(criterion.limit, histogram)
+    if not criterion.value:
+        return None
     return math.log(criterion.value / criterion.limit), max(_LEAST_NOISE, _noise(demand, histogram, result))
+
+
+def _least_margin(limit_ms: float, histogram: Histogram) -> tuple[float, float] | None:
+    """Return how far beyond its limit a latency is at least that is longer than every answer's; None if not at all."""
+    if not histogram.total or histogram.max_us / 1000 <= limit_ms:
+        return None
+    return math.log(histogram.max_us / 1000 / limit_ms), _MAXIMUM_NOISE
 
 
 def _noise(demand: LatencyDemand, histogram: Histogram, result: Result) -> float:
@@ -137,12 +149,12 @@ def _noise(demand: LatencyDemand, histogram: Histogram, result: Result) -> float
     wider = _correlation(histogram, result)
     if demand.which == "mean":
         return wider * histogram.stdev_us / histogram.mean_us / math.sqrt(histogram.total)
-    return wider * _independent(histogram, float(demand.which))
+    return wider * _independent(histogram, float(demand.which), result.errors.unanswered)
 
 
-def _independent(histogram: Histogram, percent: float) -> float:
-    found = histogram.percentile(percent)
-    if found.lower_us is None or not found.lower_us:
+def _independent(histogram: Histogram, percent: float, unanswered: int = 0) -> float:
+    found = histogram.percentile_with(percent, unanswered)
+    if found is None or not found.lower_us:
         return _MAXIMUM_NOISE
     if found.upper_us is None:
         return max(_MAXIMUM_NOISE, 2 * math.log(found.value_us / found.lower_us) / 1.96)

@@ -12,6 +12,7 @@ from aml_tool_core.profiling import survey_summary
 
 _GREEN, _RED, _PLAIN = "\x1b[32m", "\x1b[31m", "\x1b[0m"
 _SHOWN_PERCENTILES = ("50", "90", "95", "99", "99.9")
+_UNCERTAIN = "  * more requests are needed to certify this percentile"
 
 
 def show(document: dict[str, Any]) -> None:
@@ -80,7 +81,7 @@ def _latency_lines(result: dict[str, Any]) -> list[str]:
         return ["", "  no latency: nothing was answered"]
     head = ["", "mean", *(f"p{percent}" for percent in _SHOWN_PERCENTILES), "max"]
     rows = [[title, *_latency_figures(latency)] for title, latency in kinds]
-    footnote = ["  * more requests are needed to certify this percentile"] if _uncertain(kinds) else []
+    footnote = [_UNCERTAIN] if _uncertain(kinds) else []
     return ["", *_aligned([head, *rows]), *footnote]
 
 
@@ -107,17 +108,26 @@ def _coloured(word: str, good: bool, colour: bool) -> str:
 def _sla_lines(document: dict[str, Any], colour: bool) -> list[str]:
     if "sla" not in document:
         return []
+    criteria = document["sla"]["criteria"]
     head = ["SLA", "limit", "measured", ""]
     rows = [
         [
             each["metric"],
             f"{each['limit']:g}",
-            "not known" if each["value"] is None else f"{each['value']:.3f}",
+            _measured(each),
             _coloured("met" if each["met"] else "MISSED", each["met"], colour),
         ]
-        for each in document["sla"]["criteria"]
+        for each in criteria
     ]
-    return ["", *_aligned([head, *rows])]
+    reasons = [f"  {each['metric']}: {each['reason']}" for each in criteria if "reason" in each]
+    footnote = [_UNCERTAIN] if any(each.get("certified") is False for each in criteria) else []
+    return ["", *_aligned([head, *rows]), *reasons, *footnote]
+
+
+def _measured(criterion: dict[str, Any]) -> str:
+    if criterion["value"] is None:
+        return "not known"
+    return f"{criterion['value']:.3f}{'*' if criterion.get('certified') is False else ''}"
 
 
 def _survey_lines(document: dict[str, Any]) -> list[str]:

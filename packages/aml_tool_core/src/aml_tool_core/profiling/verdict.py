@@ -3,21 +3,25 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
+from types import MappingProxyType
 
+from aml_tool_core.profiling.intervals import needed
 from aml_tool_core.profiling.load import Load, LoadModel
 from aml_tool_core.profiling.result import Result, Schedule, Second
+from aml_tool_core.profiling.sla import latency_demand
 
 TIMELY_PERCENT = 99.9
 _MOST_WAITED = 0.5
 RATE_SHORTFALL = 0.01
-FAILED_SHARE = 0.01
+_MOST_PERCENT = 1.0  # of failures, and of refusals, where no more are allowed by a demand
 CPU_PERCENT = 95.0
 WAIT_PERCENT = 20.0  # a core that the generator waits for longer is not its own, and what it measures is the queue
 WAIT_NOTED_PERCENT = 5.0
 HALVES_APART = 0.2
-P99_REQUESTS = 299  # ln 0.05 / ln 0.99, rounded up
+P99_REQUESTS = needed(0.99)
+_NOTHING_DEMANDED: Mapping[str, float] = MappingProxyType({})
 
 
 @dataclass(frozen=True)
@@ -33,22 +37,23 @@ class Verdict:
         return not self.reasons
 
 
-def judge(load: Load, result: Result, runs: Sequence[Result] = ()) -> Verdict:
-    """Hold a result against the rules; `runs` are those that it is made of, where they were repeated."""
+def judge(
+    load: Load, result: Result, runs: Sequence[Result] = (), demands: Mapping[str, float] = _NOTHING_DEMANDED
+) -> Verdict:
+    """Hold a result against the rules; `runs` are those that it is made of, where they were repeated.
+
+    Of what is demanded, the rules take the failures that it allows, and the percentiles that the run is to show.
+    """
     schedule = _schedule_reasons(load, result)
     reasons = [
         *_stop_reasons(result),
         # The cause before its consequences: senders that cannot carry the rate are late, and then time out.
         *(_too_few_senders(load, result) if schedule else ()),
-        *_failure_reasons(result),
+        *_failure_reasons(result, demands),
         *schedule,
         *_generator_reasons(load, result),
+        *_too_few_requests(result, demands),
     ]
-    if result.latency.total < P99_REQUESTS:
-        reasons.append(
-            f"{result.latency.total} requests were measured, too few for p99, which needs {P99_REQUESTS}; "
-            "let the run last longer"
-        )
     notes = (
         *_load_notes(load),
         *_refusal_notes(result),
@@ -64,9 +69,14 @@ def is_starved(load: Load, result: Result) -> bool:
     return bool(_generator_reasons(load, result)) or not result.sent
 
 
-def shortfalls(load: Load, result: Result) -> list[str]:
+def shortfalls(load: Load, result: Result, demands: Mapping[str, float]) -> list[str]:
     """Return why the target did not carry the load, whatever it took for an answer: failures, a rate not reached."""
-    return [*_stop_reasons(result), *_failure_reasons(result), *_rate_reasons(load, result)]
+    return [*_stop_reasons(result), *_failure_reasons(result, demands), *_rate_reasons(load, result)]
+
+
+def most_percent(metric: str, demands: Mapping[str, float]) -> float:
+    """Return how many percent may fail, or be refused, of a load that is carried: more where a demand allows more."""
+    return max(_MOST_PERCENT, demands.get(metric, 0.0))
 
 
 def overdue(load: Load, result: Result, *, waits_are_judged: bool) -> list[str]:
@@ -155,13 +165,28 @@ def _too_few_senders(load: Load, result: Result) -> list[str]:
     ]
 
 
-def _failure_reasons(result: Result) -> list[str]:
+def _failure_reasons(result: Result, demands: Mapping[str, float]) -> list[str]:
     if result.succeeded == 0:
         return [f"no request succeeded ({_kinds(result)})"]
-    share = (result.error_percent or 0.0) / 100
-    if share > FAILED_SHARE:
-        return [f"{share:.1%} of the requests failed ({_kinds(result)}), more than {FAILED_SHARE:.0%}"]
+    failed, most = result.error_percent or 0.0, most_percent("error_percent", demands)
+    if failed > most:
+        return [f"{failed:.1f}% of the requests failed ({_kinds(result)}), more than {most:g}%"]
     return []
+
+
+def _too_few_requests(result: Result, demands: Iterable[str]) -> list[str]:
+    """Hold the number of requests against p99 and what else is demanded; the percentile that needs most is named."""
+    samples = {"p99": (P99_REQUESTS, result.latency.total)}
+    for metric in demands:
+        demand = latency_demand(metric)
+        if demand is not None and demand.percent is not None:
+            samples[metric] = needed(demand.percent / 100), demand.count(result)
+    short = {metric: sample for metric, sample in samples.items() if sample[1] < sample[0]}
+    if not short:
+        return []
+    metric = max(short, key=lambda one: short[one][0])
+    least, count = short[metric]
+    return [f"{count} requests were measured, too few for {metric}, which needs {least}; let the run last longer"]
 
 
 def _kinds(result: Result) -> str:

@@ -95,15 +95,19 @@ class Watch:
     def _latency(self, metric: str, limit: float) -> str | None:
         demand, seen = latency_demand(metric), self._latencies.get(metric, _Latencies())
         assert demand is not None
+        unanswered = sum(run.errors for run in self._runs)
         if demand.which == "max":
-            return f"{seen.max_ms:.6g} ms was seen" if seen.max_ms > limit else None
+            if seen.max_ms > limit:
+                return f"{seen.max_ms:.6g} ms was seen"
+            return f"{unanswered} requests were not answered in time" if unanswered else None
         if demand.which == "mean":
             mean_ms = seen.sum_ms / max(self.planned, 1)
             return f"it will be {mean_ms:.6g} ms at least" if mean_ms > limit else None
         allowed = self.planned - nearest_rank(self.planned, float(demand.which))
-        if seen.above <= allowed:
+        if seen.above + unanswered <= allowed:
             return None
-        return f"{seen.above} answers took longer, and of the {self.planned} planned {allowed} may"
+        lost = f", {unanswered} requests were not answered in time" if unanswered else ""
+        return f"{seen.above} answers took longer{lost}, and of the {self.planned} planned {allowed} may"
 
     def _count(self, metric: str, limit: float) -> str | None:
         errors = sum(run.errors for run in self._runs)

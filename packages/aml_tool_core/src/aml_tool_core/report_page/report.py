@@ -131,12 +131,17 @@ def _criteria(report: Document) -> Table:
             [
                 str(criterion["metric"]),
                 figure(report, f"{place}/limit") or "none",
-                figure(report, f"{place}/value") or "not known",
-                "met" if criterion["met"] else "missed",
+                figure(report, f"{place}/value") or ": ".join(["not known", *filter(None, [criterion.get("reason")])]),
+                _outcome(criterion),
             ]
         )
         tones.append(Tone.GOOD if criterion["met"] else Tone.BAD)
     return Table("SLA criteria", ("Metric", "Limit", "Measured", "Outcome"), rows, tones)
+
+
+def _outcome(criterion: Mapping[str, Any]) -> str:
+    said = "met" if criterion["met"] else "missed"
+    return f"{said}; more requests are needed to certify it" if criterion.get("certified") is False else said
 
 
 def _figures(report: Document) -> Section:
