@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import io
 import json
-import re
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -12,7 +11,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import yaml
-from aml_tool_core import deployment_variant, documents
+from aml_tool_core import deployment_variant, deployment_yaml, documents
 from aml_tool_core.azure import cloud, sdk_output
 from aml_tool_core.errors import InputError
 
@@ -27,10 +26,6 @@ FLAG_OF_PLACEHOLDER = {
     "CODE_FOLDER_PATH": "--code_folder_path",
     "ENVIRONMENT_FOLDER_PATH": "--environment_folder_path",
 }
-# What is not looked for on this machine: assets by name, and addresses.
-_ELSEWHERE = re.compile(r"^(azureml:|[a-z][a-z0-9+.-]*://)", re.IGNORECASE)
-_CONDA_FILE = ("environment", "conda_file")
-_LOCAL = (("model", "path"), ("code_configuration", "code"), _CONDA_FILE, ("environment", "build", "path"))
 _MAX_FAULTS = 3
 _FULL_PERCENT = 100
 
@@ -57,7 +52,7 @@ class Definition:
     def local_model(self) -> Path | None:
         """The file or folder of this machine that becomes the deployment's model; None where it is in Azure already."""
         path = getattr(self.deployment.model, "path", None)  # a registered model is a mere name
-        return Path(path) if path and not _ELSEWHERE.match(str(path)) else None
+        return Path(path) if path and not deployment_yaml.is_elsewhere(str(path)) else None
 
 
 def read(
@@ -135,9 +130,9 @@ def _check_traffic(file: YamlFile) -> None:
 def _check_disk(file: YamlFile) -> None:
     """Look for the files that the YAML names: the SDK notices only when half of the assets are registered."""
     folder = file.path.resolve().parent
-    for keys in _LOCAL:
+    for keys in deployment_yaml.LOCAL_PATHS:
         named = file.string(*keys)
-        if named is None or _ELSEWHERE.match(named):
+        if named is None or deployment_yaml.is_elsewhere(named):
             continue
         found = folder / named
         with _readable(file, keys, found):
@@ -145,10 +140,10 @@ def _check_disk(file: YamlFile) -> None:
                 file.fault(_node(file, keys), f"{documents.pointer(keys)}: {found}: no such file or folder")
             if found.is_dir() and not any(found.iterdir()):
                 file.fault(_node(file, keys), f"{documents.pointer(keys)}: {found}: the folder is empty")
-        if keys == _CONDA_FILE and not isinstance(documents.read_yaml(found), dict):
+        if keys == deployment_yaml.CONDA_FILE and not isinstance(documents.read_yaml(found), dict):
             raise InputError(f"{found}: is not a mapping, as conda's files are, with `dependencies`")
     code, script = file.string("code_configuration", "code"), file.string("code_configuration", "scoring_script")
-    if code is not None and script is not None and not _ELSEWHERE.match(code):
+    if code is not None and script is not None and not deployment_yaml.is_elsewhere(code):
         keys = ("code_configuration", "scoring_script")
         scoring = folder / code / script
         with _readable(file, keys, scoring):

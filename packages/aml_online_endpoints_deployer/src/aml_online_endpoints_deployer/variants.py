@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any
 
 import yaml
-from aml_tool_core import documents
+from aml_tool_core import deployment_yaml, documents
 from aml_tool_core.deployment_variant import CANDIDATE_FILE, CANDIDATE_PARAMETERS, SCHEMA, candidate_files
 from aml_tool_core.errors import InputError, ToolError
 
@@ -57,35 +57,11 @@ def _pair(text: str) -> tuple[str, Any]:
 
 def with_values(file: YamlFile, values: Mapping[tuple[str, ...], Any]) -> YamlFile:
     """Return a YAML file with values put in, or in the place of its own. Raises InputError where one has no place."""
-    root = file.root
-    for keys, value in values.items():
-        root = _with(file, root, keys, value)
-    changed = YamlFile(file.path, root, {})
-    return YamlFile(file.path, root, yaml.safe_load(changed.text()))
-
-
-def _with(file: YamlFile, node: yaml.MappingNode, keys: tuple[str, ...], value: Any) -> yaml.MappingNode:
-    key, *below = keys
-    old = next((item for name, item in node.value if name.value == key), None)
-    if not below:
-        new: yaml.Node = _scalar(node, value)
-    elif old is None:
-        empty = yaml.MappingNode("tag:yaml.org,2002:map", [], node.start_mark, node.end_mark, flow_style=False)
-        new = _with(file, empty, tuple(below), value)
-    elif isinstance(old, yaml.MappingNode):
-        new = _with(file, old, tuple(below), value)
-    else:
-        file.fault(old, f"/{key}: is not a mapping, so {FLAG} cannot set {'/'.join(keys)} in it")
-    items = [(name, new if name.value == key else item) for name, item in node.value]
-    if old is None:
-        items.append((_scalar(node, key), new))
-    return yaml.MappingNode(node.tag, items, node.start_mark, node.end_mark, flow_style=node.flow_style)
-
-
-def _scalar(near: yaml.Node, value: Any) -> yaml.ScalarNode:
-    """Return a value as a node whose faults point at what it was put into."""
-    kind = "int" if isinstance(value, int) else "str"
-    return yaml.ScalarNode(f"tag:yaml.org,2002:{kind}", str(value), near.start_mark, near.end_mark)
+    try:
+        root = deployment_yaml.with_values(file.root, values)
+    except deployment_yaml.NoPlace as fault:
+        file.fault(fault.node, f"/{fault.key}: is not a mapping, so {FLAG} cannot set {'/'.join(fault.keys)} in it")
+    return YamlFile(file.path, root, yaml.safe_load(deployment_yaml.text_of(root)))
 
 
 @contextmanager

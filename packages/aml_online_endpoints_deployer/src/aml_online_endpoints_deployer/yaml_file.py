@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any, NoReturn
 
 import yaml
-from aml_tool_core import documents
+from aml_tool_core import deployment_yaml, documents
 from aml_tool_core.errors import InputError
 
 _PLACEHOLDER = re.compile(r"<%\s*(.*?)\s*%>")
@@ -32,21 +32,15 @@ class YamlFile:
 
     def text(self) -> str:
         """Return the YAML with its placeholders filled in."""
-        return str(yaml.serialize(self.root, Dumper=yaml.SafeDumper))
+        return deployment_yaml.text_of(self.root)
 
     def node(self, *keys: str) -> yaml.Node | None:
         """Return the node below a path of keys, None where there is none."""
-        node: yaml.Node | None = self.root
-        for key in keys:
-            if not isinstance(node, yaml.MappingNode):
-                return None
-            node = next((value for name, value in node.value if name.value == key), None)
-        return node
+        return deployment_yaml.node_at(self.root, keys)
 
     def string(self, *keys: str) -> str | None:
         """Return the text below a path of keys, None where there is none or it is no text."""
-        node = self.node(*keys)
-        return str(node.value) if isinstance(node, yaml.ScalarNode) and node.tag == _STRING else None
+        return deployment_yaml.string_at(self.root, keys)
 
     def required(self, key: str, example: str) -> str:
         """Return the text of a key that must be there. Raises InputError."""
@@ -78,7 +72,7 @@ def read(path: Path, placeholders: Mapping[str, str | None], flags: Mapping[str,
         raise InputError(f"{path}: is not a mapping of keys to values; see the examples in the tool's README")
     file = YamlFile(path, root, {})
     _refuse_duplicates(file, root)
-    _merge(root)
+    deployment_yaml.merge(root)
     for node in _scalars(root):
         _fill(file, node, placeholders, flags)
     return YamlFile(path, root, yaml.safe_load(file.text()))
@@ -109,20 +103,6 @@ def _fill(
     if filled == plain and _HALF.search(filled):
         file.fault(node, "half a placeholder; they look like <% MODEL_FOLDER_PATH %>")
     node.value = filled
-
-
-def _merge(node: yaml.Node) -> None:
-    """Put what a mapping merges in (`<<`) among its own keys, which win, so that it is found where it counts."""
-    if isinstance(node, yaml.MappingNode):
-        yaml.SafeLoader("").flatten_mapping(node)
-        # The merged ones stand first; of two of a name the last counts.
-        last = {key.value if isinstance(key, yaml.ScalarNode) else id(key): (key, value) for key, value in node.value}
-        node.value = list(last.values())
-        for _, value in node.value:
-            _merge(value)
-    elif isinstance(node, yaml.SequenceNode):
-        for item in node.value:
-            _merge(item)
 
 
 def _scalars(node: yaml.Node, seen: set[int] | None = None) -> Iterator[yaml.ScalarNode]:
