@@ -3,7 +3,7 @@
 `render_report` is the page of one report; `render_page` takes any sections (the comparison's, for instance).
 """
 
-from aml_tool_core.report_page.blocks import Banner, Cell, Drawing, Measured, Section, Table, Tile, Tone
+from aml_tool_core.report_page.blocks import Banner, Cell, Drawing, Measured, Section, Table, Text, Tile, Tone
 from aml_tool_core.report_page.page import render_page
 from aml_tool_core.report_page.report import render_report
 
@@ -14,6 +14,7 @@ __all__ = [
     "Measured",
     "Section",
     "Table",
+    "Text",
     "Tile",
     "Tone",
     "render_page",

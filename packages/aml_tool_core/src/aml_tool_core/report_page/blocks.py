@@ -63,6 +63,14 @@ class Drawing:
 
 
 @dataclass(frozen=True)
+class Text:
+    """A text to be copied as it stands: a file, a command."""
+
+    caption: str
+    text: str
+
+
+@dataclass(frozen=True)
 class Banner:
     """What is to be known first: a headline, its tone, and the reasons."""
 
@@ -82,4 +90,5 @@ class Section:
     tiles: Sequence[Tile] = ()
     drawings: Sequence[Drawing] = ()
     tables: Sequence[Table] = ()
+    texts: Sequence[Text] = ()
     absent: Sequence[str] = field(default=())
