@@ -107,6 +107,7 @@ class World:
 
     folder: Path
     config: dict[str, Any]
+    load: dict[str, Any] = field(default_factory=lambda: {"duration_sec": 1, "connections": 2})
     rules: dict[str, Any] = field(default_factory=lambda: dict(RULES))
     env: dict[str, str] = field(default_factory=dict)
 
@@ -132,9 +133,7 @@ class World:
         (self.work / "tuning.json").write_text(json.dumps(document))
         (self.work / "endpoint.yml").write_text("name: a-rather-long-name-of-an-endpoint\nauth_mode: key\n")
         (self.work / "deployment.yml").write_text("name: blue\ninstance_type: Standard_F2s_v2\n")
-        (self.work / "wrk.json").write_text(
-            '{"version": 1.0, "profiler_config": {"duration_sec": 1, "connections": 2}}'
-        )
+        (self.work / "wrk.json").write_text(json.dumps({"version": 1.0, "profiler_config": self.load}))
         words = [sys.executable, "-m", "aml_tuner", "--config_path", "tuning.json"]
         words += ["--endpoint_yaml_path", "endpoint.yml", "--deployment_yaml_path", "deployment.yml"]
         words += ["--profiler_config_path", "wrk.json", *more]

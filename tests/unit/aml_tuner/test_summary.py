@@ -4,19 +4,32 @@ from __future__ import annotations
 
 import html
 import json
+from html.parser import HTMLParser
 from pathlib import Path
 from typing import Any
 
 import pytest
+import yaml
 from aml_tool_core.documents import validate
 from aml_tool_core.errors import InputError
-from aml_tuner import objective, summary
+from aml_tuner import deployment, objective, summary
+from aml_tuner.accuracy import Excluded
 from aml_tuner.configuration import Plan
 from aml_tuner.models import Model, model_of
 from aml_tuner.page import render_summary
 from aml_tuner.space import Space
 
 SPACE = Space.of({"candidate": [1, 2], "worker_count": [1, 2, 4]})
+GIVEN = """\
+# comments may go
+name: blue
+endpoint_name: mine
+model:
+  path: <% MODEL_FOLDER_PATH %>
+environment_variables:
+  INTER_OP_NUM_THREADS: '7'
+request_settings: {request_timeout_ms: 5000, max_concurrent_requests_per_instance: 2}
+"""
 # By candidate and workers: good answers per second, p99 in ms, core-hours per million requests.
 FIGURES = {
     (1, 1): (100.0, 8.0, 5.6),
@@ -33,7 +46,9 @@ def plan(**changes: Any) -> Plan:
         "strategy": "quick", "max_trials": 5, "parallel": 1, "top": 2, "profiler": "aml_wrk_profiler",
         "profiler_config": {}, "prices": {}, "endpoint_name": "e", "sku": None, "deployer_flags": {},
         "profiler_flags": {}, "workspace_flags": {}, "inputs_sha256": "0" * 64,
-        "profiler_source": "load.json", "run": "beef", "own_variables": frozenset(),
+        "profiler_source": "load.json", "run": "beef", "accuracy_limits": {}, "excluded": (),
+        "deploy_flags": {"--deployment_yaml_path": "outputs/deployment.yml", "--model_folder_path": "my model"},
+        "deployment_yaml": GIVEN, "model_variable": {},
     }  # fmt: skip
     return Plan(**(values | changes))
 
@@ -90,10 +105,16 @@ def test_what_to_take_and_why() -> None:
         "succeeded_per_sec. The next, candidate 1, worker_count 2, is 28 % behind."
     )
     assert "candidate 2 against 1: 28 % worse; worker_count 2 against 1: 40 % worse, 4: misses a constraint." in why
-    assert document["choice"]["deployment_yml"] == (
-        "# the model: the optimizer's candidate 2\nenvironment_variables:\n  INTRA_OP_NUM_THREADS: '2'\n"
-        "  EXECUTION_PROVIDER: CPU\n  WORKER_COUNT: '2'\n"
-    ), "all that the deployer set, so that the fragment makes the same deployment"
+    assert document["choice"]["command"] == (
+        "python -m aml_online_endpoints_deployer \\\n  --deployment_yaml_path outputs/deployment.yml \\\n"
+        "  --model_folder_path 'my model' \\\n  --variant '{\"candidate\": 2}'"
+    ), "with the model, and its session's variables, which a YAML cannot choose"
+    given = yaml.safe_load(GIVEN)
+    given["environment_variables"]["WORKER_COUNT"] = "2"
+    assert yaml.safe_load(document["choice"]["deployment_yml"]) == given
+    head = document["choice"]["deployment_yml"].partition("name: blue")[0]
+    assert "that the model is the optimizer's candidate 2 is said by" in head and "another model is deployed" in head
+    assert "\n# ".join(document["choice"]["command"].splitlines()) in head
     assert (
         "A more accurate model is that of candidate 1 (accuracy 0.99): at its best, candidate 1, worker_count 2, 28 % "
         in why
@@ -106,9 +127,70 @@ def test_limits_that_the_profilers_configuration_has_are_told_of() -> None:
     assert "It is the only trial that keeps every limit." in missed
 
 
-def test_the_yamls_own_variables_stay() -> None:
-    document = documented(trial((2, 2)), own_variables=frozenset({"INTRA_OP_NUM_THREADS"}))
-    assert "INTRA_OP" not in document["choice"]["deployment_yml"]
+def test_the_chosen_deployment_yml_is_whole_and_can_be_copied_from_the_page() -> None:
+    space = Space.of({"max_concurrent_requests_per_instance": [4], "worker_count": [2]})
+    chosen = {**trial((2, 2)), "variant": space.variant((4, 2)), "id": plan(space=space).trial_id((4, 2))}
+    known = {"INTRA_OP_NUM_THREADS": "3", "INTER_OP_NUM_THREADS": "1", "WORKER_COUNT": "9"}
+    made = summary.Made([chosen], 0, {chosen["id"]: Model({}, frozenset(), known)}, "2026-03-14T09:20:00Z")
+    named = {"MODEL_FOLDER_NAME": "weights"}
+    document = summary.document(plan(space=space, model_variable=named), made, "aml_tuner", "0.1.0")
+    text = document["choice"]["deployment_yml"]
+    given = yaml.safe_load(GIVEN)
+    # The YAML's own variables win over the optimizer's, and the variant over both, as in the trial.
+    given["environment_variables"] |= {"WORKER_COUNT": "2", "INTRA_OP_NUM_THREADS": "3", **named}
+    given["request_settings"]["max_concurrent_requests_per_instance"] = 4
+    assert yaml.safe_load(text) == given
+    assert text.count("request_settings:") == 1 and "--variant" not in document["choice"]["command"]
+    assert copied(render_summary(document)) == [document["choice"]["command"], text]
+
+
+def copied(page: str) -> list[str]:
+    """What a reader of a page copies from its texts, as HTML says it."""
+    texts: list[str] = []
+
+    class Reader(HTMLParser):
+        inside = False
+
+        def handle_starttag(self, tag: str, attrs: Any) -> None:
+            self.inside = self.inside or tag == "pre"
+            if tag == "pre":
+                texts.append("")
+
+        def handle_endtag(self, tag: str) -> None:
+            self.inside = self.inside and tag != "pre"
+
+        def handle_data(self, data: str) -> None:
+            if self.inside:
+                texts[-1] += data
+
+    Reader().feed(page)
+    return [text.removeprefix("\n") for text in texts]  # the line break just after <pre> is none of its text
+
+
+def test_a_deployment_yaml_keeps_its_files_and_what_it_merges_in(tmp_path: Path) -> None:
+    path = tmp_path / "given" / "deployment.yml"
+    path.parent.mkdir()
+    path.write_text(
+        "base: &base {worker: 1, environment_variables: {A: '010', B: 'on'}}\n<<: *base\nname: blue\n"
+        "model: {path: ./weights}\ncode_configuration: {code: ../code, scoring_script: score.py}\n"
+        "environment: {conda_file: <% ENVIRONMENT_FOLDER_PATH %>/conda.yml, build: {path: /abs}}\n"
+    )
+    text = deployment.given(path, tmp_path / "outputs")
+    told = yaml.safe_load(deployment.written(text, {"worker_count": 2}, {}, "deploy", "this"))
+    assert told["environment_variables"] == {"A": "010", "B": "on", "WORKER_COUNT": "2"}
+    assert told["base"]["environment_variables"] == {"A": "010", "B": "on"}
+    assert told["model"]["path"] == "../given/weights" and told["code_configuration"]["code"] == "../code"
+    assert told["environment"] == {
+        "conda_file": "<% ENVIRONMENT_FOLDER_PATH %>/conda.yml", "build": {"path": "/abs"}
+    }  # fmt: skip
+    assert deployment.model_variable(text, tmp_path / "weights") == {"MODEL_FOLDER_NAME": "weights"}
+    assert deployment.model_variable(GIVEN, tmp_path / "weights") == {}, "the deployer says it"
+    path.write_text("environment_variables: none\n")
+    with pytest.raises(InputError, match=r"given/deployment.yml: /environment_variables: is not a mapping"):
+        deployment.check(deployment.given(path, tmp_path), {"worker_count": 2}, path)
+    path.write_text("- a list\n")
+    with pytest.raises(InputError, match="is not a mapping"):
+        deployment.given(path, tmp_path)
 
 
 def test_an_accuracy_may_be_the_better_the_lower_it_is() -> None:
@@ -127,7 +209,10 @@ def test_near_draws_and_doubts_are_called_so() -> None:
     doubtful = trial((2, 2), valid=False, reasons=["the load generator ran out of CPU"])
     near = trial((2, 1), metrics={**trial((2, 1))["metrics"], "succeeded_per_sec": 249.0})
     document = documented(doubtful, near)
-    assert "0.4 % behind, which one more run of each might turn" in document["choice"]["why"]
+    assert (
+        "0.4 % behind, which one more run of each might turn: every variant was deployed and measured once."
+        in document["choice"]["why"]
+    )
     assert document["choice"]["why"].endswith("may not be believed as it is: the load generator ran out of CPU.")
     gaps = " ".join(document["not_measured"])
     assert "4 of the 6 combinations: they were not tried" in gaps
@@ -146,6 +231,7 @@ def test_the_page_shows_the_figures_of_the_choice_and_loads_nothing() -> None:
     page = render_summary(document)
     index = next(i for i, one in enumerate(document["trials"]) if one["id"] == document["choice"]["id"])
     assert f'data-pointer="/trials/{index}/metrics/latency_ms_99"' in page
+    assert copied(page) == [document["choice"]["command"], document["choice"]["deployment_yml"]]
     assert "WORKER_COUNT: &#39;2&#39;" in page and "front at accuracy 0.99" in page
     named = {rank: Model({"own/f~1": model.accuracy["accuracy"]}) for rank, model in MODELS.items()}
     assert f'data-pointer="/trials/{index}/accuracy/own~1f~01"' in render_summary(
@@ -230,7 +316,8 @@ def test_what_the_profiler_could_not_confirm_or_use_is_a_miss(measured: Any) -> 
     confirmed = {"search": {**found, "answer": {"confirmed": True}}}
     assert objective.judge(report_of(measured, **confirmed), weights).feasible
     judged = objective.judge(report_of(measured, search={**found, "answer": {"confirmed": False}}), weights)
-    assert not judged.feasible and judged.misses == (f"not confirmed: {found['reason']}",)
+    assert not judged.feasible and judged.misses == () and judged.unconfirmed == found["reason"]
+    assert objective.judge(report_of(measured, **confirmed), weights).unconfirmed is None
     choices = [{"payload_class": "small", "best": 1}, {"payload_class": "large", "best": None}]
     judged = objective.judge(report_of(measured, choices=choices), weights)
     assert judged.misses == ("no run of payload class large can be used, or keeps every demand",)
@@ -241,3 +328,92 @@ def test_what_the_profiler_could_not_confirm_or_use_is_a_miss(measured: Any) -> 
     assert not judged.feasible and judged.misses[0].endswith("% of the requests were refused with 429")
     refused["sla"] = {"met": True, "criteria": [{"metric": "refused_percent", "limit": 20, "value": 10, "met": True}]}
     assert objective.judge(refused, weights).feasible, "where refusals are allowed"
+
+
+def test_a_payload_class_is_not_judged_by_another(measured: Any) -> None:
+    weights = {"succeeded_per_sec": 1.0, "latency_ms_99": 1.0}
+    report = report_of(measured)
+    slow = json.loads(json.dumps(report["result"]))
+    slow["succeeded_per_sec"] /= 10
+    slow["latency_ms"]["percentiles"]["99"]["value"] *= 10
+    runs = [
+        {"number": number, "load": {**report["load"], "payload": {"source": "p", "class": name}}, "result": result,
+         "verdict": {"valid": name == "small", "reasons": [] if name == "small" else ["too few"]}, "usable": True,
+         "feasible": True, "cost": report["cost"],
+         "sla": {"met": True, "criteria": [{"metric": "latency_ms_97", "limit": 99, "value": number, "met": True}]}}
+        for number, (name, result) in enumerate((("small", report["result"]), ("large", slow)), 1)
+    ]  # fmt: skip
+    choices = [
+        {"payload_class": name, "objective": "succeeded_per_sec", "best": number}
+        for number, name in ((1, "small"), (2, "large"))
+    ]
+    judged = objective.judge({**report, "runs": runs, "choices": choices, "about_run": 1}, weights)
+    assert judged.feasible and judged.payload_class == "large"
+    assert judged.metrics["succeeded_per_sec"] == slow["succeeded_per_sec"]
+    assert (judged.valid, judged.reasons) == (False, ("too few",))
+    assert judged.metrics["latency_ms_97"] == 2, "what was demanded beside the usual figures is a figure too"
+    # A class whose objective nobody knows misses no demand.
+    unknown = [choices[0], {**choices[1], "best": None, "objective": "price_per_million_requests"}]
+    judged = objective.judge({**report, "runs": runs, "choices": unknown, "about_run": 1}, weights)
+    assert judged.misses == (
+        "price_per_million_requests is not known of any run of payload class large that keeps every demand",
+    )
+
+
+SEARCHED = {"answer": {"axis": "connections", "value": 12, "interval": [10.5, None]}}
+LOAD = {"profiler_config": {"search": {}, "repeat": 3}}
+
+
+def test_what_a_search_found_is_told_and_what_it_could_not_confirm_is_no_miss() -> None:
+    why = "the budget of 8 runs is spent before a run of full length could confirm 9"
+    doubtful = trial((1, 2), feasible=False, unconfirmed=why, excess=0.5, **SEARCHED)
+    document = documented(trial((2, 2), **SEARCHED), doubtful, profiler_config=LOAD, constraints={})
+    said = document["choice"]["why"]
+    assert (
+        "250 good answers per second at 12 connections (the most that holds, 95 % interval 10.5 or more), p99 7 ms"
+        in said
+    )
+    assert "candidate 2 against 1: not confirmed" in said and "misses" not in said
+    gaps = " ".join(document["not_measured"])
+    assert f"1 of the 2 trials are not ranked, as no run of full length confirmed what their searches found: {why}" in (
+        gaps.replace("candidate 1, worker_count 2; the first: ", "")
+    )
+    assert "every variant was deployed and searched once, each load measured 3 times in a row" in gaps
+    page = html.unescape(render_summary(document))
+    assert "Most connections that hold" in page and 'data-pointer="/trials/0/answer/interval/0"' in page
+    assert "Largest load found" in page and "12 connections" in page
+    assert f"not confirmed: {why}" in page and "misses" not in page
+    nothing = documented(doubtful, constraints={})
+    assert nothing["choice"] is None
+    assert "No combination is confirmed to keep every constraint" in render_summary(nothing)
+
+
+def test_an_objective_that_is_not_known_is_no_missed_constraint() -> None:
+    document = documented(trial((2, 2)), objective={"price_per_million_requests": 1.0})
+    assert document["choice"] is None
+    page = render_summary(document)
+    assert page.count("price_per_million_requests is not known of any combination that keeps every constraint") == 3
+    assert "No combination keeps" not in page and "No trial kept" not in page
+
+
+def test_candidates_that_were_not_tried_and_limits_of_accuracy_are_told() -> None:
+    out = Excluded(3, ("has accuracy 0.9, less than the 0.95 demanded",))
+    document = documented(trial((2, 2)), trial((1, 2)), accuracy_limits={"accuracy": 0.95}, excluded=(out,))
+    assert (
+        "that keep latency_ms_99 at most 20 (here 7) and accuracy at least 0.95 (here 0.97)"
+        in document["choice"]["why"]
+    )
+    assert document["constraints"] == {"latency_ms_99": 20.0, "accuracy": 0.95}
+    assert document["excluded"] == [{"candidate": 3, "misses": list(out.misses)}]
+    told = "candidate 3 has accuracy 0.9, less than the 0.95 demanded: it was not deployed"
+    assert told in document["not_measured"] and told[1:] in render_summary(document)
+
+
+def test_a_more_accurate_model_is_better_in_one_metric_and_worse_in_none() -> None:
+    one = Model({"f1": 0.9, "loss": 0.3}, frozenset({"loss"}))
+    assert Model({"loss": 0.2, "f1": 0.9}, frozenset({"loss"})).is_more_accurate(one)
+    assert not Model({"f1": 0.99, "loss": 0.4}, frozenset({"loss"})).is_more_accurate(one), "it is a matter of taste"
+    assert not one.is_more_accurate(one)
+    assert not Model({"f1": 0.99}).is_more_accurate(one)
+    mixed = {1: Model({"a": 0.99, "b": 0.1}), 2: Model({"a": 0.97, "b": 0.2})}
+    assert "more accurate" not in documented(*map(trial, FIGURES), models=mixed)["choice"]["why"]

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 import yaml
+from aml_tuner.command import figures
 
 if TYPE_CHECKING:
     from tests.unit.aml_tuner.conftest import World
@@ -41,7 +42,15 @@ def test_a_grid_is_deployed_profiled_deleted_and_ranked(world: World) -> None:
     (missed,) = [one for one in summary["trials"] if not one["feasible"]]
     assert missed["variant"] == {"worker_count": 8} and missed["misses"] == ["latency_ms_99 is 40, its limit is 25"]
     assert [by_id[key]["variant"]["worker_count"] for key in summary["pareto_front"]] == [1, 2, 4]
-    assert yaml.safe_load(summary["choice"]["deployment_yml"]) == {"environment_variables": {"WORKER_COUNT": "4"}}
+    written = (world.work / "outputs" / "deployment.yml").read_text()
+    assert written == summary["choice"]["deployment_yml"]
+    given = {"name": "blue", "instance_type": "Standard_F2s_v2"}
+    assert yaml.safe_load(written) == {**given, "environment_variables": {"WORKER_COUNT": "4"}}
+    assert summary["choice"]["command"].split() == [
+        "python", "-m", "aml_online_endpoints_deployer", "\\", "--endpoint_yaml_path", "endpoint.yml", "\\",
+        "--deployment_yaml_path", "outputs/deployment.yml",
+    ]  # fmt: skip
+    assert f"to deploy it:\n{summary['choice']['command']}" in said
     why = summary["choice"]["why"]
     assert why.startswith("Take worker_count 4: 210.5 good answers per second, p99 20 ms")
     assert "Of the 3 trials that keep latency_ms_99 at most 25 (here 20)" in why
@@ -74,6 +83,7 @@ def test_nothing_that_holds_is_exit_code_3_with_a_summary(world: World) -> None:
     assert code == 3, said
     assert "none of 4 trials keeps every constraint; the nearest, worker_count 1: latency_ms_99 is 5" in said
     assert world.summary()["choice"] is None
+    assert not (world.work / "outputs" / "deployment.yml").exists()
     assert "No combination keeps every constraint" in (world.work / "outputs" / "summary.html").read_text()
 
 
@@ -232,6 +242,8 @@ def test_the_quick_search_is_the_default_and_keeps_to_its_budget(world: World) -
             },
             "no price of Standard_F4s_v2, which",
         ),
+        ({"constraints": {"accuracy-f1": 0.9}}, "/tuning_config/constraints/accuracy-f1: not known of the model: the"),
+        ({"constraints": {"latency_s_99": 1}}, "unknown key 'latency_s_99'"),
     ],
 )
 def test_bad_input_is_exit_code_2_before_anything_is_deployed(
@@ -335,3 +347,95 @@ def test_the_metrics_tab_has_the_choice_alone(world: World, monkeypatch: pytest.
     code, said = world.run()
     assert code == 3, said
     assert client.get_run(none).data.metrics == {}, "a variant that misses is no sweep's best"
+
+
+def candidates(world: World, **scores: float) -> list[str]:
+    """Write what the optimizer leaves of two candidates, with the f1 of each; return the flags that name it."""
+    (world.work / "model").mkdir()
+    for rank in (1, 2):
+        file = world.work / "parameters" / f"cpu-cpu_BestCandidateModel_{rank}_inference_config.json"
+        file.parent.mkdir(exist_ok=True)
+        file.write_text(json.dumps({"execution_provider": [["CPUExecutionProvider", {}]], "session_options": {}}))
+        metrics = world.work / "candidates" / "cpu-cpu" / f"BestCandidateModel_{rank}" / "metrics.json"
+        metrics.parent.mkdir(parents=True)
+        found = {"accuracy-f1": {"value": scores[f"f1_{rank}"], "higher_is_better": True}}
+        metrics.write_text(json.dumps({"candidate_model_metrics": found}))
+    world.config["parameters"] = {"candidate": [1, 2], "worker_count": [1, 2]}
+    flags = ["--model_folder_path", "model", "--optimized_parameters_path", "parameters"]
+    return [*flags, "--candidates_path", "candidates"]
+
+
+def test_a_candidate_that_is_not_accurate_enough_is_not_deployed(world: World) -> None:
+    flags = candidates(world, f1_1=0.8, f1_2=0.9)
+    world.config["constraints"] = {"accuracy-f1": 0.85, "latency_ms_99": 8}
+    code, said = world.run(*flags)
+    assert code == 0, said
+    assert world.calls("deploy") == [
+        '{"candidate": 2, "worker_count": 1}', '{"candidate": 2, "worker_count": 2}'
+    ]  # fmt: skip
+    summary = world.summary()
+    misses = ["has accuracy-f1 0.8, less than the 0.85 demanded"]
+    assert summary["excluded"] == [{"candidate": 1, "misses": misses}]
+    assert summary["grid_size"] == 2 and summary["parameters"]["candidate"] == [2]
+    assert "accuracy-f1 at least 0.85 (here 0.9)" in summary["choice"]["why"]
+    assert summary["choice"]["command"].endswith("""--variant '{"candidate": 2}'""")
+    # Which candidates are tried changes no trial: what is finished stays so.
+    world.config["constraints"] = {"accuracy-f1": 0.7, "latency_ms_99": 8}
+    code, said = world.run(*flags)
+    assert code == 0, said
+    assert world.summary()["finished_before"] == 2 and len(world.calls("deploy")) == 4
+    world.config["constraints"] = {"accuracy-f1": 0.95}
+    code, said = world.run(*flags)
+    assert code == 2 and "no candidate keeps them, so there is nothing to try: candidate 1 has accuracy-f1 0.8" in said
+    world.config["constraints"] = {"accuracy-f2": 0.95}
+    code, said = world.run(*flags)
+    assert code == 2 and "/constraints/accuracy-f2: not known of candidate 1: the files that --candidates_path" in said
+    assert len(world.calls("deploy")) == 4
+
+
+def test_one_price_is_not_every_machine_sizes(world: World) -> None:
+    world.config["parameters"] = {"instance_type": ["Standard_F2s_v2", "Standard_F8s_v2"]}
+    world.load["instance_price_per_hour"] = 0.1
+    for objective in ({"price_per_million_requests": 1}, {"succeeded_per_sec": 1}):
+        world.config["objective"] = objective
+        code, said = world.run()
+        assert code == 2, said
+        assert "/instance_price_per_hour: no price of Standard_F2s_v2, Standard_F8s_v2, and the one" in said
+    assert world.calls("deploy") == []
+    world.config["instance_price_per_hour"] = {"Standard_F2s_v2": 0.1, "Standard_F8s_v2": 0.4}
+    code, said = world.run()
+    assert code == 0, said
+    configs = (world.work / "outputs" / "trials").glob("*/profiler_config.json")
+    prices = [json.loads(path.read_text())["profiler_config"]["instance_price_per_hour"] for path in configs]
+    assert sorted(prices) == [0.1, 0.4]
+
+
+def test_trials_of_a_sweep_become_one_summary(world: World) -> None:
+    brought = world.folder / "sweep"
+    brought.mkdir()
+    for workers in (1, 2, 4):
+        world.config["parameters"] = {"worker_count": [workers]}
+        assert world.run()[0] == 0
+        (world.work / "outputs").rename(brought / f"sweep_{workers}")
+    world.config["parameters"] = {"worker_count": [1, 2, 4]}
+    code, said = world.run("--resume_path", str(brought))
+    assert code == 0, said
+    assert world.summary()["finished_before"] == 3 and len(world.calls("deploy")) == 3
+    assert world.summary()["grid_size"] == 3
+
+
+def test_payload_files_of_several_classes_are_taken(world: World) -> None:
+    (world.work / "payloads").mkdir()
+    (world.work / "payloads" / "small.jsonl").write_text("{}\n")
+    world.config["parameters"] = {"worker_count": [1]}
+    code, said = world.run("--payload_path", "payloads")
+    assert code == 0, said
+    (world.work / "payloads" / "small.jsonl").write_text("[]\n")
+    code, said = world.run("--payload_path", "payloads")
+    assert code == 0 and len(world.calls("deploy")) == 2, "another payload is another tuning"
+
+
+def test_the_metrics_of_a_search_are_told() -> None:
+    best = {"metrics": {"succeeded_per_sec": 9.0}, "answer": {"value": 12, "interval": [None, 13.5]}}
+    assert figures(best) == {"succeeded_per_sec": 9.0, "search_answer": 12, "search_answer_high": 13.5}
+    assert figures({"metrics": {"succeeded_per_sec": 9.0}}) == {"succeeded_per_sec": 9.0}

@@ -10,7 +10,7 @@ from typing import Any
 from aml_tool_core import CriteriaMissed, Flag, Job, Kind, Tool, outputs
 from aml_tool_core.profiling import tracking
 
-from aml_tuner import configuration, summary, takeover, trial, tuning
+from aml_tuner import configuration, deployment, summary, takeover, trial, tuning
 from aml_tuner.configuration import Plan
 from aml_tuner.models import model_of
 from aml_tuner.page import render_summary
@@ -36,16 +36,28 @@ def run(job: Job) -> None:
     outputs.write_json(job.outputs / summary.FILE_NAME, document, summary.SCHEMA)
     outputs.write_text(job.outputs / summary.PAGE_NAME, render_summary(document))
     log.info("%s and %s written", job.outputs / summary.FILE_NAME, summary.PAGE_NAME)
-    if document["choice"] is None:
+    choice = document["choice"]
+    if choice is None:
         raise CriteriaMissed([_nothing_holds(plan, done)])
-    log.info("%s", document["choice"]["why"])
-    best = next(one for one in document["trials"] if one["id"] == document["choice"]["id"])
-    tracking.log_metrics({f"{CHOICE}{name}": value for name, value in best["metrics"].items()})
+    outputs.write_text(job.outputs / deployment.FILE_NAME, choice["deployment_yml"])
+    log.info("%s", choice["why"])
+    log.info("to deploy it:\n%s", choice["command"])
+    best = next(one for one in document["trials"] if one["id"] == choice["id"])
+    tracking.log_metrics({f"{CHOICE}{name}": value for name, value in figures(best).items()})
+
+
+def figures(best: dict[str, Any]) -> dict[str, float]:
+    """Return the figures of a trial, and of its search what it found."""
+    answer = best.get("answer", {})
+    bounds = dict(zip(("low", "high"), answer.get("interval", ()), strict=False))
+    found = {"search_answer": answer.get("value")} | {f"search_answer_{side}": one for side, one in bounds.items()}
+    return {**best["metrics"], **{name: value for name, value in found.items() if value is not None}}
 
 
 def _nothing_holds(plan: Plan, done: list[dict[str, Any]]) -> str:
     tried = [one for one in done if one["error"] is None]
     feasible = [one for one in tried if one["feasible"]]
+    unconfirmed = [one for one in tried if one.get("unconfirmed") is not None]
     if feasible:
         names = [name for name in plan.objective if any(one["metrics"].get(name, 0.0) <= 0 for one in feasible)]
         return (
@@ -53,9 +65,11 @@ def _nothing_holds(plan: Plan, done: list[dict[str, Any]]) -> str:
             f"{', '.join(names)} is missing; see {summary.PAGE_NAME}"
         )
     nearest = min(tried, key=lambda one: float(one["excess"]))
+    known = f", as far as is known: of {len(unconfirmed)} it is not confirmed" if unconfirmed else ""
+    told = nearest["unconfirmed"] if nearest in unconfirmed else "; ".join(nearest["misses"])
     return (
-        f"none of {len(done)} trials keeps every constraint; the nearest, {trial.shown(nearest['variant'])}: "
-        f"{'; '.join(nearest['misses'])}; see {summary.PAGE_NAME}"
+        f"none of {len(done)} trials keeps every constraint{known}; the nearest, {trial.shown(nearest['variant'])}: "
+        f"{told}; see {summary.PAGE_NAME}"
     )
 
 
@@ -74,7 +88,11 @@ TOOL = Tool(
         Flag("--endpoint_yaml_path", "the endpoint; each trial gets one of its own", Kind.FILE, required=True),
         Flag("--deployment_yaml_path", "the deployment that is varied", Kind.FILE, required=True),
         Flag("--profiler_config_path", "the load of every trial, or the search in it", Kind.FILE, required=True),
-        Flag("--payload_path", "request bodies, one per line (JSON Lines)", Kind.FILE),
+        Flag(
+            "--payload_path",
+            "request bodies, one per line (JSON Lines); a folder of such files with payload_classes",
+            Kind.PATH,
+        ),
         Flag("--model_folder_path", "as the deployer's", Kind.FOLDER),
         Flag("--environment_folder_path", "as the deployer's", Kind.FOLDER),
         Flag("--code_folder_path", "as the deployer's", Kind.FOLDER),
@@ -87,7 +105,7 @@ TOOL = Tool(
         ),
         Flag(
             takeover.FLAG,
-            "trials of an earlier tuning, brought from elsewhere: its outputs, or their trials; only read from",
+            "trials of earlier tunings, brought from elsewhere: a folder that holds their outputs; only read from",
             Kind.FOLDER,
         ),
         *(
@@ -96,6 +114,7 @@ TOOL = Tool(
         ),
     ),
     run=run,
-    outputs=(summary.FILE_NAME, summary.PAGE_NAME),
-    epilog="Writes ./outputs/summary.json, summary.html, and trials/, of which each is on disk as soon as it is done.",
+    outputs=(summary.FILE_NAME, summary.PAGE_NAME, deployment.FILE_NAME),
+    epilog="Writes ./outputs/summary.json, summary.html, deployment.yml with the choice in it, and trials/, of which "
+    "each is on disk as soon as it is done.",
 )

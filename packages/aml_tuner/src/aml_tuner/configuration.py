@@ -11,12 +11,13 @@ from pathlib import Path
 from typing import Any
 
 from aml_tool_core import Job, documents
-from aml_tool_core.deployment_variant import CANDIDATE, VARIABLES
+from aml_tool_core.deployment_variant import CANDIDATE
 from aml_tool_core.digests import sha256
 from aml_tool_core.errors import InputError
 from aml_tool_core.profiling.sla import stricter
 
-from aml_tuner import quick
+from aml_tuner import accuracy, deployment, quick
+from aml_tuner.accuracy import Excluded
 from aml_tuner.space import Point, Space
 
 SCHEMA = "tuning_config"
@@ -42,7 +43,9 @@ class Plan:
 
     space: Space
     objective: Mapping[str, float]
-    constraints: Mapping[str, float]
+    constraints: Mapping[str, float]  # of the load
+    accuracy_limits: Mapping[str, float]
+    excluded: tuple[Excluded, ...]  # candidates that miss those, so they are not in the space
     strategy: str  # "quick" or "grid"
     max_trials: int
     parallel: int
@@ -54,11 +57,13 @@ class Plan:
     endpoint_name: str
     sku: str | None  # the deployment's own, where it is not varied
     deployer_flags: Mapping[str, str]
+    deploy_flags: Mapping[str, str]  # of the command that deploys the choice, as they were given
+    deployment_yaml: str  # as it is to stand in the outputs, with the values that were given
+    model_variable: Mapping[str, str]  # what the deployer sets by the model's folder, where the YAML names that
     profiler_flags: Mapping[str, str]
     workspace_flags: Mapping[str, str]
     inputs_sha256: str  # of all that makes trials comparable
     run: str  # of this start of the tuner alone: a part of its endpoints' names
-    own_variables: frozenset[str]  # environment variables that the deployment's YAML sets itself
 
     def trial_id(self, point: Point) -> str:
         """Return a trial's name: the same for the same variant of the same inputs, wherever it is run."""
@@ -90,9 +95,10 @@ class Plan:
 def plan_of(job: Job) -> Plan:
     """Return the plan that the flags and their files make. Raises InputError."""
     config: Mapping[str, Any] = job.documents["config_path"]["tuning_config"]
+    source = f"{job.path('config_path')}: /tuning_config"
     space = Space.of(config["parameters"])
     strategy = config.get("strategy", "quick")
-    whole = space.size if strategy == "grid" else quick.budget(space)
+    constraints, accuracy_limits = accuracy.limits_of(config.get("constraints", {}))
     profiler = config["profiler"]
     profiler_config = documents.read_json(job.path("profiler_config_path"), _profiler_schema(profiler))
     paths = {name: job.values[name] for name in ("endpoint_yaml_path", "deployment_yaml_path", *_DEPLOYER_FOLDERS)}
@@ -100,18 +106,26 @@ def plan_of(job: Job) -> Plan:
     payload = job.values["payload_path"]
     if CANDIDATE in space.names and not {"model_folder_path", "optimized_parameters_path"} <= given.keys():
         raise InputError(
-            f"{job.path('config_path')}: /tuning_config/parameters/{CANDIDATE}: looked for in what the optimizer "
-            "wrote; give --model_folder_path and --optimized_parameters_path"
+            f"{source}/parameters/{CANDIDATE}: looked for in what the optimizer wrote; give --model_folder_path and "
+            "--optimized_parameters_path"
         )
+    models = job.values["optimized_parameters_path"], job.values["candidates_path"]
+    space, excluded = accuracy.kept(space, accuracy_limits, *models, f"{source}/constraints")
+    whole = space.size if strategy == "grid" else quick.budget(space)
     objective = config.get("objective", {"succeeded_per_sec": 1.0})
-    deployment = documents.read_yaml(job.path("deployment_yaml_path"))
-    sku = _sku(deployment)
-    if _PRICE in objective and "instance_price_per_hour" not in profiler_config["profiler_config"]:
-        _check_prices(str(job.path("config_path")), config.get("instance_price_per_hour", {}), _skus(space) or [sku])
+    yaml_path = job.path("deployment_yaml_path")
+    sku = _sku(documents.read_yaml(yaml_path))
+    prices = config.get("instance_price_per_hour", {})
+    _check_prices(source, prices, _PRICE in objective, profiler_config["profiler_config"], _skus(space), sku)
+    workspace = {f"--{name}": job.values[name] for name in WORKSPACE_FLAGS if job.values[name] is not None}
+    text = deployment.given(yaml_path, job.outputs)
+    deployment.check(text, space.variant(space.middle()), yaml_path)
     return Plan(
         space=space,
         objective=objective,
-        constraints=config.get("constraints", {}),
+        constraints=constraints,
+        accuracy_limits=accuracy_limits,
+        excluded=excluded,
         strategy=strategy,
         max_trials=min(config.get("max_trials", whole), space.size),
         parallel=config.get("parallel", 1),
@@ -119,15 +133,28 @@ def plan_of(job: Job) -> Plan:
         profiler=profiler,
         profiler_config=profiler_config,
         profiler_source=str(job.path("profiler_config_path")),
-        prices=config.get("instance_price_per_hour", {}),
+        prices=prices,
         endpoint_name=_endpoint_name(job.path("endpoint_yaml_path")),
         sku=sku,
         deployer_flags={f"--{name}": str(path) for name, path in given.items()},
+        deploy_flags={f"--{name}": str(path) for name, path in paths.items() if path is not None}
+        | {"--deployment_yaml_path": str(job.outputs / deployment.FILE_NAME)}
+        | workspace,
+        deployment_yaml=text,
+        model_variable=deployment.model_variable(text, job.values["model_folder_path"]),
         profiler_flags={} if payload is None else {"--payload_path": str(payload.resolve())},
-        workspace_flags={f"--{name}": job.values[name] for name in WORKSPACE_FLAGS if job.values[name] is not None},
-        inputs_sha256=_digest([*given.values(), *([] if payload is None else [payload])], config, profiler_config),
+        workspace_flags=workspace,
+        inputs_sha256=_digest(
+            [*given.values(), *([] if payload is None else [payload])],
+            {
+                # What keeps candidates from being tried changes no trial.
+                "constraints": constraints or None,
+                "profiler": profiler,
+                "instance_price_per_hour": config.get("instance_price_per_hour"),
+            },
+            profiler_config,
+        ),
         run=secrets.token_hex(_RUN_BYTES),
-        own_variables=_own_variables(deployment),
     )
 
 
@@ -139,13 +166,25 @@ def _skus(space: Space) -> list[str | None]:
     return [str(sku) for name, skus in zip(space.names, space.values, strict=True) if name == _SKU for sku in skus]
 
 
-def _check_prices(source: str, prices: Mapping[str, float], skus: list[str | None]) -> None:
-    unknown = [sku or "the deployment's instance_type" for sku in skus if sku is None or sku not in prices]
-    if unknown:
-        raise InputError(
-            f"{source}: /tuning_config/instance_price_per_hour: no price of {', '.join(unknown)}, which the objective "
-            f"{_PRICE} needs; state it"
-        )
+def _check_prices(
+    source: str,
+    prices: Mapping[str, float],
+    is_weighed: bool,
+    load: Mapping[str, Any],
+    tried: list[str | None],
+    own: str | None,
+) -> None:
+    """Raise InputError where a price would be missing, or one price would be every machine size's."""
+    has_one = "instance_price_per_hour" in load
+    if not (tried if has_one else is_weighed):
+        return
+    unknown = [sku or "the deployment's instance_type" for sku in tried or [own] if sku is None or sku not in prices]
+    if not unknown:
+        return
+    why = f"which the objective {_PRICE} needs"
+    if has_one:
+        why = "and the one instance_price_per_hour of the profiler's configuration would stand for every size"
+    raise InputError(f"{source}/instance_price_per_hour: no price of {', '.join(unknown)}, {why}; state it")
 
 
 def _endpoint_name(path: Path) -> str:
@@ -161,12 +200,7 @@ def _sku(deployment: Any) -> str | None:
     return str(deployment[_SKU]) if isinstance(deployment, dict) and _SKU in deployment else None
 
 
-def _own_variables(deployment: Any) -> frozenset[str]:
-    found = deployment.get(VARIABLES) if isinstance(deployment, dict) else None
-    return frozenset(found) if isinstance(found, dict) else frozenset()
-
-
-def _digest(paths: list[Path], config: Mapping[str, Any], profiler_config: Mapping[str, Any]) -> str:
+def _digest(paths: list[Path], alike: Mapping[str, Any], profiler_config: Mapping[str, Any]) -> str:
     """Hash what trials must have in common to be compared: the files' contents, the constraints, the load."""
     digest = hashlib.sha256()
     for path in paths:
@@ -174,6 +208,5 @@ def _digest(paths: list[Path], config: Mapping[str, Any], profiler_config: Mappi
         for file in files:
             if "__pycache__" not in file.parts:
                 digest.update(f"{file.relative_to(path) if path.is_dir() else ''}\0{sha256(file)}\0".encode())
-    alike = {key: config.get(key) for key in ("constraints", "profiler", "instance_price_per_hour")}
     digest.update(json.dumps([alike, profiler_config], sort_keys=True).encode())
     return digest.hexdigest()

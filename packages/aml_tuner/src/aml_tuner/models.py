@@ -23,8 +23,16 @@ class Model:
     variables: Mapping[str, str] = field(default_factory=dict)  # what the deployer sets for its sessions
 
     def losses(self) -> tuple[float, ...]:
-        """Return the accuracy metrics so that less is better."""
-        return tuple(value if name in self.lower_is_better else -value for name, value in self.accuracy.items())
+        """Return the accuracy metrics so that less is better, in the order of their names."""
+        found = sorted(self.accuracy.items())
+        return tuple(value if name in self.lower_is_better else -value for name, value in found)
+
+    def is_more_accurate(self, other: Model) -> bool:
+        """Tell whether a model is better in a metric and worse in none; of models with other metrics it is not told."""
+        if self.accuracy.keys() != other.accuracy.keys():
+            return False
+        own, others = self.losses(), other.losses()
+        return own != others and all(a <= b for a, b in zip(own, others, strict=True))
 
 
 def model_of(parameters: Path | None, candidates: Path | None, variant: Mapping[str, Any]) -> Model:

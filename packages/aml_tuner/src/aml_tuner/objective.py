@@ -25,13 +25,47 @@ class Judged:
     misses: tuple[str, ...]
     score: float | None  # a logarithm, so that ratios are differences; None where a weighed metric is not known
     excess: float  # how far beyond its limits it is, as a logarithm; 0 where feasible
+    unconfirmed: str | None  # why a search's answer is not confirmed: whether it holds is not known then
+    valid: bool  # by the profiler's verdict on the run that is judged
+    reasons: tuple[str, ...]
+    payload_class: str | None  # the one that the figures are of
 
 
 def judge(report: Mapping[str, Any], weights: Mapping[str, float]) -> Judged:
-    """Return what a profiler's report means for the objective."""
-    found = metrics(report)
-    misses, excess = _misses(report, found)
-    return Judged(found, not misses, tuple(misses), score(found, weights), excess)
+    """Return what a profiler's report means for the objective: of several payload classes, that of the worst."""
+    about = _worst_class(report, weights)
+    found = metrics(about)
+    unconfirmed = _unconfirmed(report)
+    misses, excess = ([], _UNCONFIRMED_MISS) if unconfirmed is not None else _misses(about, found)
+    return Judged(
+        metrics=found,
+        feasible=unconfirmed is None and not misses,
+        misses=tuple(misses),
+        score=score(found, weights),
+        excess=excess,
+        unconfirmed=unconfirmed,
+        valid=bool(about["verdict"]["valid"]),
+        reasons=tuple(about["verdict"]["reasons"]),
+        payload_class=about["load"].get("payload", {}).get("class"),
+    )
+
+
+def _worst_class(report: Mapping[str, Any], weights: Mapping[str, float]) -> Mapping[str, Any]:
+    """Return a report as one about the best run of the payload class that is served worst.
+
+    The report itself is about the best run of all, which is one of the class that is the easiest.
+    """
+    bests = [choice["best"] for choice in report.get("choices", ()) if "payload_class" in choice]
+    if not bests or None in bests:
+        return report
+    common = {key: value for key, value in report.items() if key != "sla"}
+    runs = [{**common, **run} for run in report["runs"] if run["number"] in bests]
+
+    def goodness(run: Mapping[str, Any]) -> float:
+        found = score(metrics(run), weights)
+        return -math.inf if found is None else found
+
+    return min(runs, key=goodness)
 
 
 def metrics(report: Mapping[str, Any]) -> dict[str, float]:
@@ -53,6 +87,8 @@ def metrics(report: Mapping[str, Any]) -> dict[str, float]:
         if (latency := result.get(kind)) is not None:
             found |= {f"{kind}_{which}": latency[which] for which in ("mean", "max")}
             found |= {f"{kind}_{name}": one["value"] for name, one in latency["percentiles"].items()}
+    # What was demanded beside those, e.g. latency_ms_97 or cpu_percent_max.
+    found = {one["metric"]: one["value"] for one in report.get("sla", {}).get("criteria", ())} | found
     return {name: float(value) for name, value in found.items() if value is not None}
 
 
@@ -65,18 +101,22 @@ def score(found: Mapping[str, float], weights: Mapping[str, float]) -> float | N
     )
 
 
+def _unconfirmed(report: Mapping[str, Any]) -> str | None:
+    search = report.get("search")
+    if search is None or search["answer"] is None or search["answer"]["confirmed"]:
+        return None
+    return str(search["reason"])
+
+
 def _misses(report: Mapping[str, Any], found: Mapping[str, float]) -> tuple[list[str], float]:
     """Return what a report misses, in words, and how far beyond its limits that is."""
     search = report.get("search")
     if search is not None and search["answer"] is None:
         nearest: Sequence[str] = search.get("nearest_miss", {}).get("misses", ())
         return [f"no load holds: {search['reason']}", *nearest], _UNKNOWN_MISS
-    if search is not None and not search["answer"]["confirmed"]:
-        return [f"not confirmed: {search['reason']}"], _UNCONFIRMED_MISS
     for choice in report.get("choices", ()):
         if choice["best"] is None:
-            of_class = f" of payload class {choice['payload_class']}" if "payload_class" in choice else ""
-            return [f"no run{of_class} can be used, or keeps every demand"], _UNKNOWN_MISS
+            return [_no_best(report, choice)], _UNKNOWN_MISS
     if found["succeeded_per_sec"] <= 0:
         return ["no request succeeded"], _UNKNOWN_MISS
     criteria = report.get("sla", {}).get("criteria", ())
@@ -92,6 +132,15 @@ def _misses(report: Mapping[str, Any], found: Mapping[str, float]) -> tuple[list
             misses.append(f"{found[name]:.3g} % of the requests {happened}")
             excess += _excess(found[name], _MOST_FAILED_PERCENT)
     return misses, excess
+
+
+def _no_best(report: Mapping[str, Any], choice: Mapping[str, Any]) -> str:
+    name = choice.get("payload_class")
+    of_class = "" if name is None else f" of payload class {name}"
+    own = [run for run in report.get("runs", ()) if run["load"].get("payload", {}).get("class") == name]
+    if any(run["feasible"] for run in own):
+        return f"{choice['objective']} is not known of any run{of_class} that keeps every demand"
+    return f"no run{of_class} can be used, or keeps every demand"
 
 
 def _excess(value: float | None, limit: float) -> float:

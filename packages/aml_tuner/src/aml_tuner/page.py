@@ -6,14 +6,15 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from aml_tool_core.profiling.sla import AT_LEAST
-from aml_tool_core.report_page import Banner, Cell, Drawing, Section, Table, Tile, Tone, render_page
+from aml_tool_core.report_page import Banner, Cell, Drawing, Section, Table, Text, Tile, Tone, render_page
 from aml_tool_core.report_page.blocks import Measured
 from aml_tool_core.report_page.charts import Axis, Chart, Series
 from aml_tool_core.report_page.figures import Figure, escaped, figure, number
 from aml_tool_core.report_page.scales import linear_ticks, log_ticks
 
-from aml_tuner.summary import LATENCY, cost_axis, ranking
-from aml_tuner.trial import shown
+from aml_tuner.deployment import FILE_NAME as DEPLOYMENT
+from aml_tuner.summary import AXES, LATENCY, cost_axis, ranking
+from aml_tuner.trial import said, shown
 
 _THROUGHPUT = "succeeded_per_sec"
 _TITLES = {
@@ -49,14 +50,12 @@ def _choice(document: Mapping[str, Any], trials: Sequence[Trial]) -> Section:
     choice = document["choice"]
     if choice is None:
         reasons = [f"{shown(one['variant'])}: {_said(one)}" for one in trials[:10]]
-        return Section(
-            "choice", "The choice", banners=[Banner(Tone.BAD, "No combination keeps every constraint", reasons)]
-        )
+        return Section("choice", "The choice", banners=[Banner(Tone.BAD, _nothing_words(document, trials), reasons)])
     index, best = next((i, one) for i, one in enumerate(trials) if one["id"] == choice["id"])
+    tiles = _answer_tiles(document, index)
     names = [*document["objective"], _THROUGHPUT, LATENCY]
     cost = cost_axis([best])
     names += [cost] if cost else []
-    tiles = []
     for name in dict.fromkeys(names):
         found = figure(document, f"/trials/{index}/metrics/{escaped(name)}", _title(name)[1])
         if found is not None:
@@ -65,22 +64,43 @@ def _choice(document: Mapping[str, Any], trials: Sequence[Trial]) -> Section:
         found = figure(document, f"/trials/{index}/accuracy/{escaped(name)}")
         if found is not None:
             tiles.append(Tile(name, Measured(found)))
-    yml: list[list[Cell]] = [[line] for line in choice["deployment_yml"].splitlines()]
-    tables = [Table("In deployment.yml", ("Lines",), [[_kept(str(row[0]))] for row in yml])]
+    texts = [Text("To deploy it", choice["command"]), Text(DEPLOYMENT, choice["deployment_yml"])]
     return Section(
         "choice",
         "The choice",
         banners=[Banner(Tone.GOOD if best["valid"] else Tone.PLAIN, shown(best["variant"]))],
         intro=choice["why"],
         tiles=tiles,
-        tables=tables,
+        texts=texts,
     )
 
 
-def _kept(line: str) -> str:
-    """Return a line of YAML whose indentation a page does not swallow."""
-    body = line.lstrip(" ")
-    return "\N{NO-BREAK SPACE}" * 2 * (len(line) - len(body)) + body
+def _nothing_words(document: Mapping[str, Any], trials: Sequence[Trial]) -> str:
+    """Return why there is no choice."""
+    feasible = [one for one in trials if one["feasible"]]
+    if feasible:
+        unknown = [
+            name for name in document["objective"] if any(one["metrics"].get(name, 0.0) <= 0 for one in feasible)
+        ]
+        return f"{', '.join(unknown)} is not known of any combination that keeps every constraint"
+    if any(one.get("unconfirmed") is not None for one in trials):
+        return "No combination is confirmed to keep every constraint"
+    return "No combination keeps every constraint"
+
+
+def _answer_tiles(document: Mapping[str, Any], index: int) -> list[Tile]:
+    place = f"/trials/{index}/answer"
+    found = figure(document, f"{place}/value")
+    if found is None:
+        return []
+    low, high = (figure(document, f"{place}/interval/{side}") for side in (0, 1))
+    axis = AXES[document["trials"][index]["answer"]["axis"]]
+    has_interval = low is not None or high is not None
+    return [
+        Tile(
+            f"Most {axis} that hold", Measured(found, low, high, has_interval, "95 % interval" if has_interval else "")
+        )
+    ]
 
 
 def _tradeoffs(document: Mapping[str, Any], ranked: Sequence[Trial]) -> Section:
@@ -91,7 +111,7 @@ def _tradeoffs(document: Mapping[str, Any], ranked: Sequence[Trial]) -> Section:
         "What one pays for what",
         intro=f"Every trial that keeps the constraints. No other beats {_front_words(document)} at once.",
         drawings=[_scatter(document, drawn, cost_axis(drawn) or _THROUGHPUT)] if drawn else [],
-        absent=[] if drawn else ["No trial kept every constraint."],
+        absent=[] if drawn else [f"{_nothing_words(document, document['trials'])}."],
     )
 
 
@@ -180,9 +200,9 @@ def _top(document: Mapping[str, Any], trials: Sequence[Trial]) -> Section:
     metrics = _columns(document, [by_id[key] for key in document["top"]])
     rows = [_row(document, by_id[key], metrics) for key in document["top"]]
     tones = [Tone.GOOD if position == 0 else Tone.PLAIN for position in range(len(rows))]
-    header = ("Variant", *map(_header, metrics), "May be believed")
+    header = _head(document, metrics)
     tables = [Table(f"The best {len(rows)}", header, rows, tones)] if rows else []
-    return Section("top", "The best", tables=tables, absent=[] if rows else ["No trial kept every constraint."])
+    return Section("top", "The best", tables=tables, absent=[] if rows else [f"{_nothing_words(document, trials)}."])
 
 
 def _columns(document: Mapping[str, Any], trials: Sequence[Trial]) -> list[str]:
@@ -192,15 +212,26 @@ def _columns(document: Mapping[str, Any], trials: Sequence[Trial]) -> list[str]:
 
 
 def _row(document: Mapping[str, Any], one: Trial, metrics: Sequence[str]) -> list[Cell]:
-    cells: list[Cell] = [_plain(one["metrics"][name]) if name in one["metrics"] else "not known" for name in metrics]
+    found = {**one["accuracy"], **one["metrics"]}
+    cells: list[Cell] = [_plain(found[name]) if name in found else "not known" for name in metrics]
+    if _is_searched(document):
+        cells.insert(0, f"{one['answer']['value']:g} {AXES[one['answer']['axis']]}" if "answer" in one else "none")
     return [shown(one["variant"]), *cells, _said(one)]
 
 
+def _head(document: Mapping[str, Any], metrics: Sequence[str]) -> tuple[str, ...]:
+    """Return the head of a table of trials."""
+    searched = ["Largest load found"] if _is_searched(document) else []
+    return ("Variant", *searched, *map(_header, metrics), "May be believed")
+
+
+def _is_searched(document: Mapping[str, Any]) -> bool:
+    return any("answer" in one for one in document["trials"])
+
+
 def _said(one: Trial) -> str:
-    if one["error"] is not None:
-        return f"failed: {one['error']}"
-    if not one["feasible"]:
-        return f"misses: {'; '.join(one['misses'])}"
+    if told := said(one):
+        return told
     return "yes" if one["valid"] else f"no: {'; '.join(one['reasons'])}"
 
 
@@ -216,7 +247,7 @@ def _all(document: Mapping[str, Any], trials: Sequence[Trial]) -> Section:
     metrics = _columns(document, [one for one in trials if one["error"] is None])
     rows = [_row(document, one, metrics) for one in trials]
     tones = [Tone.PLAIN if one["feasible"] else Tone.BAD for one in trials]
-    table = Table("All trials, as they ended", ("Variant", *map(_header, metrics), "May be believed"), rows, tones)
+    table = Table("All trials, as they ended", _head(document, metrics), rows, tones)
     return Section("trials", "All trials", tables=[table])
 
 

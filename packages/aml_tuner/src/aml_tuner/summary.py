@@ -7,12 +7,11 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-import yaml
-from aml_tool_core.deployment_variant import CANDIDATE, VARIABLES, deployment_values
+from aml_tool_core.deployment_variant import CANDIDATE
 from aml_tool_core.profiling.sla import AT_LEAST
 
-from aml_tuner import objective
-from aml_tuner.configuration import Plan
+from aml_tuner import accuracy, deployment, objective
+from aml_tuner.configuration import DEPLOYER, Plan
 from aml_tuner.models import Model
 from aml_tuner.space import Value
 from aml_tuner.trial import shown
@@ -20,8 +19,9 @@ from aml_tuner.trial import shown
 SCHEMA = "tuning_summary"
 FILE_NAME = "summary.json"
 PAGE_NAME = "summary.html"
-_TELLING = 0.02  # a ratio nearer to 1 than this is not called a difference: every trial was measured once
+_TELLING = 0.02  # a ratio nearer to 1 than this is not called a difference: every variant was deployed once
 LATENCY = "latency_ms_99"
+AXES = {"target_rps": "requests/s", "connections": "connections"}  # what a search searched, in words
 COSTS = ("price_per_million_requests", "core_hour_per_million_requests")
 
 
@@ -53,9 +53,10 @@ def document(plan: Plan, made: Made, tool: str, version: str) -> dict[str, Any]:
         "started_at": made.started_at,
         "strategy": plan.strategy,
         "objective": dict(plan.objective),
-        "constraints": dict(plan.constraints),
+        "constraints": {**plan.constraints, **plan.accuracy_limits},
         "parameters": {name: list(values) for name, values in zip(plan.space.names, plan.space.values, strict=True)},
         "grid_size": plan.space.size,
+        "excluded": [{"candidate": one.candidate, "misses": list(one.misses)} for one in plan.excluded],
         "finished_before": made.finished_before,
         "profiler": plan.profiler,
         "top": [one["id"] for one in ranked[: plan.top]],
@@ -105,29 +106,16 @@ def _choice(
     plan: Plan, ranked: Sequence[dict[str, Any]], trials: Sequence[dict[str, Any]], models: Mapping[str, Model]
 ) -> dict[str, Any]:
     best = ranked[0]
-    # Those of the YAML's own win over what the optimizer found, as they did in the trial.
-    found = models[best["id"]].variables
-    variables = {name: value for name, value in found.items() if name not in plan.own_variables}
+    command = deployment.command(plan.deploy_flags, best["variant"], DEPLOYER)
+    variables = {**models[best["id"]].variables, **plan.model_variable}
     return {
         "id": best["id"],
         "why": why(plan, ranked, trials, models),
-        "deployment_yml": fragment(best["variant"], variables),
+        "deployment_yml": deployment.written(
+            plan.deployment_yaml, best["variant"], variables, command, shown(best["variant"])
+        ),
+        "command": command,
     }
-
-
-def fragment(variant: Mapping[str, Any], variables: Mapping[str, str]) -> str:
-    """Return the lines of deployment.yml that make a deployment this variant, of a model with those variables."""
-    tree: dict[str, Any] = {}
-    values = {(VARIABLES, name): value for name, value in variables.items()} | deployment_values(variant)
-    for keys, value in values.items():
-        place = tree
-        for key in keys[:-1]:
-            place = place.setdefault(key, {})
-        place[keys[-1]] = value
-    text = yaml.safe_dump(tree, sort_keys=False) if tree else ""
-    if CANDIDATE in variant:
-        text = f"# the model: the optimizer's candidate {variant[CANDIDATE]}\n{text}"
-    return text
 
 
 def why(
@@ -141,8 +129,13 @@ def why(
         for name, limit in plan.constraints.items()
         if name in best["metrics"]
     ]
+    model = models[best["id"]]
+    limits += [
+        f"{accuracy.limit_words(name, limit, model)} (here {model.accuracy[name]:.4g})"
+        for name, limit in plan.accuracy_limits.items()
+    ]
     # Where the profiler's own configuration or its search has the limits, they are not known here by name.
-    kept = " and ".join(limits) or ("every limit" if len(ranked) < len(trials) else "")
+    kept = " and ".join(limits) or ("every limit" if any(not one["feasible"] for one in trials) else "")
     if len(ranked) > 1:
         among = f"Of the {len(ranked)} trials{kept and f' that keep {kept}'}"
         sentences.append(f"{among}, it is the best by {_objective_words(plan.objective)}.")
@@ -150,7 +143,7 @@ def why(
         sentences.append(f"It is the only trial{kept and f' that keeps {kept}'}.")
     if len(ranked) > 1:
         gap = 1 - math.exp(ranked[1]["score"] - best["score"])
-        near = ", which one more run of each might turn: every trial was measured once" if gap < _TELLING else ""
+        near = f", which one more run of each might turn: {_how_often(plan)}" if gap < _TELLING else ""
         sentences.append(f"The next, {shown(ranked[1]['variant'])}, is {100 * gap:.2g} % behind{near}.")
     sentences += _more_accurate(best, ranked, models)
     effects = _effects(best, trials)
@@ -163,11 +156,15 @@ def why(
 
 def _more_accurate(best: Mapping[str, Any], ranked: Sequence[dict[str, Any]], models: Mapping[str, Model]) -> list[str]:
     """Say what a more accurate model would cost, by the best trial of the most accurate one."""
-    own = models[best["id"]].losses()
-    better = [one for one in ranked if len(models[one["id"]].losses()) == len(own) and models[one["id"]].losses() < own]
+    own = models[best["id"]]
+    better = [one for one in ranked if models[one["id"]].is_more_accurate(own)]
     if not better:
         return []
-    other = min(better, key=lambda one: (models[one["id"]].losses(), -one["score"]))
+    # Of those that no other of them is more accurate than, the one that costs least.
+    most = [
+        one for one in better if not any(models[other["id"]].is_more_accurate(models[one["id"]]) for other in better)
+    ]
+    other = max(most, key=lambda one: float(one["score"]))
     what = f"candidate {other['variant'][CANDIDATE]}" if CANDIDATE in other["variant"] else shown(other["variant"])
     accuracy = ", ".join(f"{name} {value:.4g}" for name, value in other["accuracy"].items())
     behind = 100 * (1 - math.exp(other["score"] - best["score"]))
@@ -177,7 +174,7 @@ def _more_accurate(best: Mapping[str, Any], ranked: Sequence[dict[str, Any]], mo
 
 def _figures(one: Mapping[str, Any], plan: Plan) -> str:
     found = one["metrics"]
-    words = [f"{found['succeeded_per_sec']:.4g} good answers per second"]
+    words = [f"{found['succeeded_per_sec']:.4g} good answers per second{_load_words(one)}"]
     if LATENCY in found:
         words.append(f"p99 {found[LATENCY]:.4g} ms")
     words += [f"{name} {value:.4g}" for name, value in one["accuracy"].items()]
@@ -192,8 +189,31 @@ def _figures(one: Mapping[str, Any], plan: Plan) -> str:
     return ", ".join(words)
 
 
+def _load_words(one: Mapping[str, Any]) -> str:
+    """Return the load that a search found, and the payload class that the figures are of."""
+    of_class = f" with payload class {one['payload_class']}, which is served worst" if "payload_class" in one else ""
+    if (answer := one.get("answer")) is None:
+        return of_class
+    low, high = answer.get("interval", (None, None))
+    interval = ""
+    if low is not None or high is not None:
+        known = [f"{bound:.4g}" for bound in (low, high) if bound is not None]
+        bounds = " to ".join(known) + (" or more" if high is None else " or less" if low is None else "")
+        interval = f", 95 % interval {bounds}"
+    return f"{of_class} at {answer['value']:g} {AXES[answer['axis']]} (the most that holds{interval})"
+
+
 def _limit(name: str) -> str:
     return "at least" if name in AT_LEAST else "at most"
+
+
+def _how_often(plan: Plan) -> str:
+    load = plan.profiler_config.get("profiler_config", {})
+    times = load.get("repeat", 1)
+    often = "" if times == 1 else f" {times} times in a row"
+    if "search" in load:
+        return f"every variant was deployed and searched once{often and f', each load measured{often}'}"
+    return f"every variant was deployed{'' if times == 1 else ' once'} and measured{often or ' once'}"
 
 
 def _objective_words(weights: Mapping[str, float]) -> str:
@@ -220,6 +240,8 @@ def _effects(best: Mapping[str, Any], trials: Sequence[Mapping[str, Any]]) -> li
 def _effect(best: Mapping[str, Any], one: Mapping[str, Any]) -> str:
     if one["error"] is not None:
         return "failed"
+    if one.get("unconfirmed") is not None:
+        return "not confirmed"
     if not one["feasible"]:
         return "misses a constraint"
     if one["score"] is None:
@@ -237,9 +259,18 @@ def not_measured(plan: Plan, trials: Sequence[Mapping[str, Any]], cost: str | No
             f"{untried} of the {plan.space.size} combinations: they were not tried, as the search did not expect them "
             "to be better or its trials were spent"
         )
+    for excluded in plan.excluded:
+        told.append(f"candidate {excluded.candidate} {', '.join(excluded.misses)}: it was not deployed")
     failed = [one for one in trials if one["error"] is not None]
     if failed:
         told.append(f"{len(failed)} trials failed: {failed[0]['error']}{' and others' if len(failed) > 1 else ''}")
+    unconfirmed = [one for one in trials if one.get("unconfirmed") is not None]
+    if unconfirmed:
+        told.append(
+            f"{len(unconfirmed)} of the {len(trials)} trials are not ranked, as no run of full length confirmed what "
+            f"their searches found: {'; '.join(shown(one['variant']) for one in unconfirmed)}; the first: "
+            f"{unconfirmed[0]['unconfirmed']}"
+        )
     never = [
         f"{name} {value}"
         for name, values in zip(plan.space.names, plan.space.values, strict=True)
@@ -258,6 +289,6 @@ def not_measured(plan: Plan, trials: Sequence[Mapping[str, Any]], cost: str | No
         told.append("accuracy: no file of the optimizer says it (--optimized_parameters_path, --candidates_path)")
     if cost is None:
         told.append("cost: the machine size or its vCPUs are not known, and no price is configured")
-    told.append("each combination once, at one time of day: what differs from run to run and from machine to machine")
+    told.append(f"what differs from machine to machine and from hour to hour: {_how_often(plan)}")
     told.append("cold start, scaling out, and any other payload or load than the profiler's configuration has")
     return told

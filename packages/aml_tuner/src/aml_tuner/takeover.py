@@ -21,13 +21,18 @@ log = logging.getLogger("aml_tuner")
 def take_over(brought: Path, trials: Path) -> None:
     """Copy the trials that are not here yet, and the notes of what those that were cut short have deployed.
 
-    `brought` is a folder of trials, or the outputs that hold it. Raises InputError where there are none, and ToolError
-    where a tuner is at work there: what it has deployed just now is no leftover.
+    `brought` is a folder of trials, or one that holds some, e.g. the outputs of all trials of a sweep. Raises
+    InputError where there are none, and ToolError where a tuner is at work there: what it has deployed just now is no
+    leftover.
     """
-    source = _trials_in(brought)
-    if source.resolve() == trials.resolve():
-        return
-    _check_idle(source)
+    sources = [source for source in _trials_in(brought) if source.resolve() != trials.resolve()]
+    for source in sources:
+        _check_idle(source)
+    for source in sources:
+        _take_over(source, trials)
+
+
+def _take_over(source: Path, trials: Path) -> None:
     made = _made(source)
     new = [one for one in made if not (trials / one.name).exists()]
     for one in new:
@@ -65,10 +70,13 @@ def _content(file: Path) -> bytes:
         raise ToolError(f"{FLAG}: {file}: cannot be read: {error.strerror}") from None
 
 
-def _trials_in(folder: Path) -> Path:
-    for found in (folder, folder / FOLDER, folder / outputs.DEFAULT_FOLDER / FOLDER):
-        if _made(found):
-            return found
+def _trials_in(folder: Path) -> list[Path]:
+    """Return the folders of trials at and below a folder."""
+    found = {file.parents[1] for file in folder.rglob(FILE_NAME)}
+    found |= {file.parents[len(Path(NOTES).parts)] for file in folder.rglob(f"*/{NOTES}")}
+    made = [one for one in sorted(found) if one.is_relative_to(folder) and _made(one)]
+    if made:
+        return made
     raise InputError(
         f"{FLAG}: {folder}: holds no trials; give the outputs/{FOLDER} of an earlier tuning, or leave the flag out to "
         "start anew"

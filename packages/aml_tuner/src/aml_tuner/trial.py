@@ -113,12 +113,15 @@ def run(trial: Trial, stop: threading.Event) -> dict[str, Any]:
         "misses": [] if judged is None else list(judged.misses),
         "metrics": {} if judged is None else dict(judged.metrics),
         "excess": 0.0 if judged is None else judged.excess,
-        "valid": report is not None and report["verdict"]["valid"],
-        "reasons": [] if report is None else report["verdict"]["reasons"],
+        "unconfirmed": None if judged is None else judged.unconfirmed,
+        "valid": judged is not None and judged.valid,
+        "reasons": [] if judged is None else list(judged.reasons),
         "target": {} if report is None else _target(report),
     }
-    if report is not None and report.get("search", {}).get("answer") is not None:
-        document["answer"] = {"axis": report["search"]["axis"], "value": report["search"]["answer"]["value"]}
+    if report is not None and (answer := report.get("search", {}).get("answer")) is not None:
+        document["answer"] = {"axis": report["search"]["axis"], **{key: answer[key] for key in ("value", "interval")}}
+    if judged is not None and judged.payload_class is not None:
+        document["payload_class"] = judged.payload_class
     outputs.write_json(trial.folder / FILE_NAME, document, SCHEMA)
     return document
 
@@ -246,6 +249,15 @@ def _last_error(path: Path, tool: str, code: int) -> str:
     marker = f"{tool}: error: "
     said = [line.removeprefix(marker) for line in lines if line.startswith(marker)]
     return f"{said[-1]} (exit code {code})" if said else f"exit code {code}; see {path}"
+
+
+def said(document: Mapping[str, Any]) -> str:
+    """Return what speaks against a trial, in words; nothing where nothing does."""
+    if document["error"] is not None:
+        return f"failed: {document['error']}"
+    if (why := document.get("unconfirmed")) is not None:
+        return f"not confirmed: {why}"
+    return f"misses: {'; '.join(document['misses'])}" if document["misses"] else ""
 
 
 def shown(variant: Mapping[str, Any]) -> str:

@@ -125,7 +125,7 @@ def _told(plan: Plan, done: dict[Point, dict[str, Any]], point: Point) -> str:
         said = "failed"
     else:
         figures = (f"{name} {document['metrics'].get(name, float('nan')):.4g}" for name in plan.objective)
-        said = ", ".join(figures) + ("" if document["feasible"] else f"; misses: {'; '.join(document['misses'])}")
+        said = "; ".join(filter(None, (", ".join(figures), trial.said(document))))
     return f"{len(done)} of {plan.max_trials} trials: {trial.shown(document['variant'])}: {said}"
 
 
