@@ -188,7 +188,7 @@ def test_an_interrupted_search_goes_on(cases: Callable[[str], Case], serve_queue
     report = outcome.report
     for name, document in before.items():
         run = report["runs"][int(Path(name).stem) - 1]
-        assert run["load"]["target_rps"] == document["point"]["target_rps"]
+        assert run["load"]["target_rps"] == document["load"]["target_rps"]
         assert run["result"]["requests"]["sent"] == document["result"]["sent"]
     sent = [run["result"]["requests"]["sent"] for run in report["runs"]]
     extra = server.stop()["requests"] - sum(sent)
