@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from tests.contract.profilers.test_nodes import on_nodes, port, run
+from tests.contract.profilers.test_nodes import on_nodes, port, run, shares
 
 if TYPE_CHECKING:
     from tests.contract.profilers.conftest import Case, Server
@@ -100,13 +100,23 @@ def test_a_node_that_fails_at_one_load_keeps_nobody_waiting(
     case = aim(cases("aml_wrk_profiler"), serve("--delay_ms", "5"))
     case.config["profiler_config"] |= {"connections": [4, 2], "duration_sec": 1}
     nodes = on_nodes(case, port, 2)
-    refusing(nodes[1], 2)  # its share of the 4
+    refused = refusing(nodes[1], 2)  # its share of the 4
     outcomes = run(nodes)
     assert [outcome.code for outcome in outcomes] == [1, 0], [outcome.stderr for outcome in outcomes]
     assert "1 of 2 points could not be measured, the first of them (4 connections): node 1: " in outcomes[0].error
     (made,) = outcomes[0].report["runs"]
     assert made["load"]["connections"] == 2
     assert [node["connections"] for node in outcomes[0].report["nodes"]] == [1, 1]
+    assert [path.exists() for path in shares(outcomes, 1)] == [True, True]
+
+    refused.unlink()
+    case.config["profiler_config"] |= {"connections": [2, 4]}
+    outcomes = run(nodes)
+    assert [outcome.code for outcome in outcomes] == [0, 0], [outcome.stderr for outcome in outcomes]
+    again, new = outcomes[0].report["runs"]
+    assert (again["started_at"], new["load"]["connections"]) == (made["started_at"], 4)
+    # Of the run that is in another list now, no node says anything; of the new one, both do.
+    assert [path.exists() for number in (1, 2) for path in shares(outcomes, number)] == [False, False, True, True]
 
 
 def limited(case: Case, command: str) -> None:

@@ -110,7 +110,11 @@ def run(profiler: Profiler, job: Job) -> None:
     )
     if node is not None and node.rank > 0:
         facts = _facts(profiler, session)
-        nodes.follow(node, facts, session.engine, session.plan, list(session.payloads.values()), shares.keep)
+        payloads_here = list(session.payloads.values())
+        nodes.follow(
+            node, facts, session.engine, session.plan, payloads_here, shares.keep,
+            lambda: node_reports.clear(shares.folder, 1),
+        )  # fmt: skip
         return
     with outputs.alone(job.outputs):
         survey, kept = _report(profiler, job, session, course, node, shares, log)
@@ -132,10 +136,11 @@ def _report(
     """Make all runs and write what they showed."""
     facts = _facts(profiler, session)
     kept = _checkpoint(profiler, job, session, node, log)
-    # Beside runs that were brought from elsewhere, the nodes' own reports are another measurement's.
-    node_reports.clear(shares.folder, 1 if kept.taken_over else kept.on_disk + 1)
+    # Beside runs of another list, or brought from elsewhere, the nodes' own reports are another measurement's.
+    afresh = kept.taken_over or not kept.on_disk
+    node_reports.clear(shares.folder, 1 if afresh else kept.on_disk + 1)
     try:
-        with nodes.measuring(node, facts, lambda: kept.count + 1, shares.keep) as measure:
+        with nodes.measuring(node, facts, lambda: kept.count + 1, shares.keep, afresh=afresh) as measure:
             made = runs_of(session, course, measure, kept)
     except GaveUp as end:
         made = end.made
