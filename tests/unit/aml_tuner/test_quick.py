@@ -13,7 +13,7 @@ from aml_tuner.quick import Outcome
 from aml_tuner.space import Point, Space
 from aml_tuner.surrogate import Belief, Normal, beliefs, features
 
-from tests.unit.aml_tuner.surfaces import SHAPES, Surface, measured
+from tests.unit.aml_tuner.surfaces import DISTURBED, MEASURED, SHAPES, Surface
 
 # How many seeds of each shape; a larger number is for the proof, this one for every day.
 SEEDS = int(os.environ.get("AML_TUNER_SEEDS", "8"))
@@ -73,9 +73,17 @@ def test_trials_that_miss_a_limit_do_not_speak_against_what_else_they_try(least_
     assert sum(share >= 0.95 for share in shares) >= 0.875 * SEEDS, shares
 
 
+@pytest.mark.parametrize("noise", [0.0, 0.03])
+@pytest.mark.parametrize("example", MEASURED)
+def test_it_finds_what_was_best_on_a_real_deployment(example: str, noise: float) -> None:
+    shares = [found(SMALL, MEASURED[example], seed, least_places=2, noise=noise) for seed in range(SEEDS)]
+    print(f"{example}, noise of {noise:.0%}: {sorted(round(share, 3) for share in shares)}")
+    assert sum(share >= 0.95 for share in shares) >= (0.875 if noise else 1) * SEEDS, shares
+
+
 @pytest.mark.parametrize("noise", [0.0, 0.05, 0.1])
-def test_it_finds_what_was_best_on_a_real_deployment(noise: float) -> None:
-    shares = [found(SMALL, measured, seed, least_places=2, noise=noise) for seed in range(SEEDS)]
+def test_noise_misleads_it_seldom(noise: float) -> None:
+    shares = [found(SMALL, DISTURBED, seed, least_places=2, noise=noise) for seed in range(SEEDS)]
     print(f"noise of {noise:.0%}: {sorted(round(share, 3) for share in shares)}")
     assert sum(share > 0.94 for share in shares) >= 0.75 * SEEDS, shares  # the second and third are 3 and 5 % behind
 

@@ -18,6 +18,7 @@ import itertools
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from operator import mul
 
 from aml_tuner.space import Point, Space
 
@@ -171,7 +172,7 @@ def _view(prior: float, values: Sequence[float], known: Sequence[float], wanted:
 
 
 def _product(one: Sequence[float], other: Sequence[float]) -> float:
-    return math.fsum(a * b for a, b in zip(one, other, strict=True))
+    return sum(map(mul, one, other))  # thousands of these are made for one suggestion
 
 
 @dataclass(frozen=True)
@@ -179,23 +180,23 @@ class _Fit:
     """A process whose observations stand in these places."""
 
     places: Sequence[Vector]
-    lower: Sequence[Sequence[float]]  # Cholesky factor of the covariance of the observations
+    whitening: Sequence[Sequence[float]]  # rows of the inverse of the covariance's Cholesky factor, up to the diagonal
     length: float
     share: float
     size: float
 
     def log_likelihood(self, values: Sequence[float]) -> float:
-        half = _forward(self.lower, values)
-        return -0.5 * math.fsum(one * one for one in half) - math.fsum(
-            math.log(self.lower[i][i]) for i in range(len(half))
-        )
+        half = [_product(row, values) for row in self.whitening]
+        return -0.5 * _product(half, half) + sum(math.log(row[-1]) for row in self.whitening)
 
     def at(self, place: Vector) -> tuple[list[float], float]:
         """Return the weights of the observations in the mean at a place, and the standard deviation there."""
         across = [_covariance(place, other, self.length, self.share, self.size) for other in self.places]
-        half = _forward(self.lower, across)
-        variance = _covariance(place, place, self.length, self.share, self.size) - math.fsum(one * one for one in half)
-        return _backward(self.lower, half), math.sqrt(max(variance, 1e-12))
+        half = [_product(row, across) for row in self.whitening]
+        variance = _covariance(place, place, self.length, self.share, self.size) - _product(half, half)
+        count = len(half)
+        weights = [sum(self.whitening[i][j] * half[i] for i in range(j, count)) for j in range(count)]
+        return weights, math.sqrt(max(variance, 1e-12))
 
 
 def _fit(places: Sequence[Vector], length: float, share: float, size: float) -> _Fit:
@@ -206,12 +207,12 @@ def _fit(places: Sequence[Vector], length: float, share: float, size: float) -> 
         ]
         for i, one in enumerate(places)
     ]
-    return _Fit(places, _cholesky(covariance), length, share, size)
+    return _Fit(places, _inverse(_cholesky(covariance)), length, share, size)
 
 
 def _covariance(one: Vector, other: Vector, length: float, share: float, size: float) -> float:
-    squared = math.fsum((a - b) ** 2 for a, b in zip(one, other, strict=True))
-    product = math.fsum(a * b for a, b in zip(one, other, strict=True)) / max(len(one), 1)
+    squared = sum((a - b) ** 2 for a, b in zip(one, other, strict=True))
+    product = _product(one, other) / max(len(one), 1)
     smooth = math.exp(-squared / (2 * length * length * max(len(one), 1) / 3))
     return _LEVEL**2 + size * size * (share * smooth + (1 - share) * product)
 
@@ -226,16 +227,10 @@ def _cholesky(matrix: Sequence[Sequence[float]]) -> list[list[float]]:
     return lower
 
 
-def _forward(lower: Sequence[Sequence[float]], right: Sequence[float]) -> list[float]:
-    solved: list[float] = []
-    for i, value in enumerate(right):
-        solved.append((value - math.fsum(lower[i][k] * solved[k] for k in range(i))) / lower[i][i])
-    return solved
-
-
-def _backward(lower: Sequence[Sequence[float]], right: Sequence[float]) -> list[float]:
-    size = len(right)
-    solved = [0.0] * size
-    for i in reversed(range(size)):
-        solved[i] = (right[i] - math.fsum(lower[k][i] * solved[k] for k in range(i + 1, size))) / lower[i][i]
-    return solved
+def _inverse(lower: Sequence[Sequence[float]]) -> list[list[float]]:
+    """Return the inverse of a triangular matrix, each row up to the diagonal."""
+    rows: list[list[float]] = []
+    for i in range(len(lower)):
+        before = [-sum(lower[i][k] * rows[k][j] for k in range(j, i)) / lower[i][i] for j in range(i)]
+        rows.append([*before, 1 / lower[i][i]])
+    return rows
