@@ -52,7 +52,11 @@ def test_one_sender_is_named_as_one() -> None:
     point = replace(POINT, connections=1, target_rps=100.0)
     runs = [run_of(1, 100, point=point, demands=DEMANDS, result=waited(100))]
     said = bound_by_senders(runs, None)
-    assert said is not None and "own 1 client and not" in said and said.endswith("more clients may find more")
+    assert (
+        said is not None
+        and "for the load generator's only client and not for" in said
+        and said.endswith("more clients may find more")
+    )
 
 
 @pytest.mark.parametrize(
@@ -113,7 +117,9 @@ def found(carried: float) -> tuple[Search, list[Run], Finding]:
 def test_a_search_says_so_in_its_reason_and_on_the_terminal() -> None:
     plan, runs, finding = found(carried=1e9)
     assert finding.load is not None and 0.9 * CARRIED < finding.load <= CARRIED
-    assert "; above it requests waited for the load generator's own 4 clients and not for the target: " in finding.reason
+    assert (
+        "; above it requests waited for the load generator's own 4 clients and not for the target: " in finding.reason
+    )
     document = document_of(plan, runs, finding)
     assert document["search"]["reason"] == finding.reason
     assert f"stopped: {finding.reason}" in "\n".join(text(document))

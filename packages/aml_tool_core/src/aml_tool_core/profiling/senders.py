@@ -28,9 +28,9 @@ def bound_by_senders(runs: Sequence[Run], answer: float | None) -> str | None:
     if service.mean_us > _AS_QUICK * min(one.mean_us for _, one in timed) or not _waited(run):
         return None
     load, service_sec = run.load, service.mean_us / 1e6
-    senders = f"{load.connections} {load.sender}{'s' if load.connections > 1 else ''}"
+    senders = f"own {load.connections} {load.sender}s" if load.connections > 1 else f"only {load.sender}"
     return (
-        f"above it requests waited for the load generator's own {senders} and not for the target: at its service time "
+        f"above it requests waited for the load generator's {senders} and not for the target: at its service time "
         f"of {service_sec * 1e3:.2f} ms that is {load.connections / service_sec:.1f} requests/s at most; more "
         f"{load.sender}s may find more"
     )
