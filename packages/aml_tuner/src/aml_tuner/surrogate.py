@@ -172,7 +172,8 @@ def _view(prior: float, values: Sequence[float], known: Sequence[float], wanted:
 
 
 def _product(one: Sequence[float], other: Sequence[float]) -> float:
-    return sum(map(mul, one, other))  # thousands of these are made for one suggestion
+    total: float = sum(map(mul, one, other))  # thousands of these are made for one suggestion
+    return total
 
 
 @dataclass(frozen=True)
