@@ -1,7 +1,8 @@
 #!/usr/bin/env python3
 """Judge profilers' reports by the SLA that their configurations set: exit code 3 when one misses it.
 
-A search without a confirmed answer, and a sweep with a payload class of which no run keeps the SLA, miss it.
+A search without a confirmed answer, a sweep with a payload class of which no run keeps the SLA, and one with a point that
+was not measured miss it.
 
 Needs nothing but Python, so that it runs in any image and on any build machine.
 """
@@ -36,6 +37,9 @@ def criteria(report: dict[str, Any]) -> Iterator[tuple[bool, str]]:
         yield False, f"no load holds: {search['reason']}"
     elif search is not None and not search["answer"]["confirmed"]:
         yield False, f"the load that holds is not confirmed: {search['reason']}"
+    for one in report.get("failures", ()):
+        rate = f" at {one['target_rps']:.6g}/s" if "target_rps" in one else ""
+        yield False, f"{one['connections']} connections{rate} were not measured: {one['reason']}"
     if "sla" not in report:
         return
     # Of several runs, the criteria below are those of one: where it belongs to another payload class, all may be met.

@@ -88,6 +88,10 @@ def test_the_gate_passes_what_meets_its_sla_or_has_none(tmp_path: Path) -> None:
         (report(search=UNKNOWN), f"no load holds: {SPENT}"),
         (report(sla=MET, choices=[BEST, NO_BEST]), "no run of payload class large can be used"),
         (report(sla=MET, choices=[{"best": None}]), "no run can be used"),
+        (
+            report(sla=MET, failures=[{"connections": 8, "target_rps": 40, "reason": "lost"}]),
+            "8 connections at 40/s were not measured: lost",
+        ),
     ],
 )
 def test_the_gate_holds_what_misses_it(tmp_path: Path, text: str, said: str) -> None:
