@@ -321,6 +321,9 @@ def test_what_the_profiler_could_not_confirm_or_use_is_a_miss(measured: Any) -> 
     choices = [{"payload_class": "small", "best": 1}, {"payload_class": "large", "best": None}]
     judged = objective.judge(report_of(measured, choices=choices), weights)
     assert judged.misses == ("no run of payload class large can be used, or keeps every demand",)
+    unknown = {"metric": "latency_ms_99", "limit": 9, "value": None, "met": False, "reason": "it never came"}
+    judged = objective.judge(report_of(measured, sla={"met": False, "criteria": [unknown]}), weights)
+    assert judged.misses == ("latency_ms_99 is not known (it never came), its limit is 9",)
     refused = report_of(measured)
     sent = refused["result"]["requests"]["sent"]
     refused["result"]["errors"]["status"] = {"429": sent // 10}

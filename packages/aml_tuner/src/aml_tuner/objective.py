@@ -124,7 +124,7 @@ def _misses(report: Mapping[str, Any], found: Mapping[str, float]) -> tuple[list
     for one in criteria:
         if one["met"]:
             continue
-        misses.append(f"{one['metric']} is {_shown(one['value'])}, its limit is {one['limit']:g}")
+        misses.append(f"{one['metric']} is {_shown(one)}, its limit is {one['limit']:g}")
         excess += _excess(one["value"], one["limit"])
     demanded = {one["metric"] for one in criteria}
     for name, happened in (("error_percent", "failed"), ("refused_percent", "were refused with 429")):
@@ -149,5 +149,7 @@ def _excess(value: float | None, limit: float) -> float:
     return abs(math.log(value / limit))
 
 
-def _shown(value: float | None) -> str:
-    return "not known" if value is None else f"{value:.6g}"
+def _shown(criterion: Mapping[str, Any]) -> str:
+    if criterion["value"] is None:
+        return f"not known ({criterion['reason']})" if "reason" in criterion else "not known"
+    return f"{criterion['value']:.6g}"
