@@ -1,8 +1,8 @@
 #!/usr/bin/env python3
 """Judge profilers' reports by the SLA that their configurations set: exit code 3 when one misses it.
 
-A search without a confirmed answer, a sweep with a payload class of which no run keeps the SLA, and one with a point that
-was not measured miss it.
+A search without a confirmed answer misses it; so does a sweep with a payload class of which no run keeps the SLA, or
+with a point that was not measured.
 
 Needs nothing but Python, so that it runs in any image and on any build machine.
 """
