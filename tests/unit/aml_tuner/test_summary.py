@@ -193,6 +193,33 @@ def test_a_deployment_yaml_keeps_its_files_and_what_it_merges_in(tmp_path: Path)
         deployment.given(path, tmp_path)
 
 
+@pytest.mark.parametrize(
+    "merged",
+    [
+        "environment_variables: *shared",
+        "environment_variables: {<<: *shared}",
+        "environment_variables: {<<: [*shared, {C: x}], B: *value}",
+        "environment_variables: {*key : '2', B: *value}",
+        "environment_variables:\n  <<: *shared\ntags: [*key, *shared]",
+    ],
+)
+def test_what_a_deployment_yaml_has_in_two_places_is_written_in_both(tmp_path: Path, merged: str) -> None:
+    path = tmp_path / "deployment.yml"
+    path.write_text(f"name: blue\nbase: &shared {{&key A: &value '1', B: 'no'}}\n{merged}\n")
+    wanted = yaml.safe_load(path.read_text())
+    text = deployment.written(deployment.given(path, tmp_path), {"worker_count": 2}, {}, "deploy", "this")
+    assert not {"&", "*"} & set(text), "as a person writes it, and as every reader of YAML takes it"
+    variables = {**wanted["environment_variables"], "WORKER_COUNT": "2"}
+    assert yaml.safe_load(text) == {**wanted, "environment_variables": variables}, "and the base stays as it was"
+
+
+def test_a_deployment_yaml_that_holds_itself_is_written_as_such(tmp_path: Path) -> None:
+    path = tmp_path / "deployment.yml"
+    path.write_text("name: blue\ntags: &tags {own: *tags}\n")
+    tags = yaml.safe_load(deployment.given(path, tmp_path))["tags"]
+    assert tags["own"] is tags
+
+
 def test_an_accuracy_may_be_the_better_the_lower_it_is() -> None:
     errors = {
         rank: Model({"accuracy-error": 1 - model.accuracy["accuracy"]}, frozenset({"accuracy-error"}))
@@ -331,6 +358,36 @@ def test_what_the_profiler_could_not_confirm_or_use_is_a_miss(measured: Any) -> 
     assert not judged.feasible and judged.misses[0].endswith("% of the requests were refused with 429")
     refused["sla"] = {"met": True, "criteria": [{"metric": "refused_percent", "limit": 20, "value": 10, "met": True}]}
     assert objective.judge(refused, weights).feasible, "where refusals are allowed"
+
+
+def test_a_latency_that_is_demanded_is_ranked_with_those_who_were_not_answered(measured: Any) -> None:
+    weights = {"latency_ms_99": 1.0}
+    report = report_of(measured)
+    of_answers = report["result"]["latency_ms"]["percentiles"]["99"]["value"]
+    of_all = {"metric": "latency_ms_99", "limit": 9 * of_answers, "value": 8 * of_answers, "met": True}
+    judged = objective.judge({**report, "sla": {"met": True, "criteria": [of_all]}}, weights)
+    assert judged.feasible and judged.metrics["latency_ms_99"] == 8 * of_answers
+    assert judged.score == objective.score({"latency_ms_99": 8 * of_answers}, weights)
+    best = trial((2, 2), metrics=judged.metrics)
+    why = documented(best, constraints={"latency_ms_99": of_all["limit"]})["choice"]["why"]
+    assert f"p99 {8 * of_answers:.4g} ms" in why and f"(here {8 * of_answers:.4g})" in why
+    assert objective.judge(report, weights).metrics["latency_ms_99"] == of_answers, "where nothing else is known"
+
+
+def test_a_percentile_that_too_few_requests_show_leaves_a_doubt(measured: Any) -> None:
+    reason = "9000 requests were measured, too few for latency_ms_99.99, which needs 36888; let the run last longer"
+    report = report_of(measured)
+    criterion = {"metric": "latency_ms_99.99", "limit": 99, "value": 50, "met": True, "certified": False}
+    report |= {"sla": {"met": True, "criteria": [criterion]}}
+    report["verdict"] |= {"valid": False, "reasons": [reason]}
+    judged = objective.judge(report, {"succeeded_per_sec": 1.0})
+    assert judged.feasible and (judged.valid, judged.reasons) == (False, (reason,))
+    one = trial((2, 2), metrics=judged.metrics, valid=judged.valid, reasons=list(judged.reasons))
+    document = documented(one, constraints={"latency_ms_99.99": 99})
+    assert document["choice"]["why"].endswith(f"Its run may not be believed as it is: {reason}.")
+    assert any(
+        gap.startswith("1 of the 1 runs are not valid") and gap.endswith(reason) for gap in document["not_measured"]
+    )
 
 
 def test_a_payload_class_is_not_judged_by_another(measured: Any) -> None:

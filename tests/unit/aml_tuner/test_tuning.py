@@ -435,6 +435,50 @@ def test_payload_files_of_several_classes_are_taken(world: World) -> None:
     assert code == 0 and len(world.calls("deploy")) == 2, "another payload is another tuning"
 
 
+def test_a_folder_of_payload_classes_goes_through_the_real_profilers_check(world: World) -> None:
+    payloads = world.work / "payloads"
+    payloads.mkdir()
+    (payloads / "small.jsonl").write_text("{}\n")
+    (payloads / "large.jsonl").write_text("no json\n")
+    world.rules["real_check"] = True
+    world.config["parameters"] = {"worker_count": [1]}
+    code, said = world.run("--payload_path", "payloads")
+    assert code == 2 and "is a folder; name a file, or set payload_classes to file" in said, said
+    world.load["payload_classes"] = "file"
+    code, said = world.run("--payload_path", "payloads")
+    assert code == 2 and f"{payloads}/large.jsonl: line 1: column 1: not JSON" in said, said
+    assert world.calls("deploy") == []
+    (payloads / "large.jsonl").write_text("[]\n")
+    code, said = world.run("--payload_path", "payloads")
+    assert code == 0, said
+    assert len(world.calls("profile")) == 1
+
+
+@pytest.mark.parametrize("cost", ["price_per_million_requests", "core_hour_per_million_requests"])
+def test_a_sweep_for_the_cheapest_load_is_not_refused(world: World, cost: str) -> None:
+    world.rules["real_check"] = True
+    world.config |= {"parameters": {"worker_count": [1]}, "instance_price_per_hour": {"Standard_F2s_v2": 0.1}}
+    world.load |= {"connections": [1, 2], "objective": cost}
+    code, said = world.run()
+    assert code == 0, said
+    (path,) = (world.work / "outputs" / "trials").glob("*/profiler_config.json")
+    assert json.loads(path.read_text())["profiler_config"]["objective"] == cost, "only the check goes without"
+
+
+def test_a_sweeps_objective_that_needs_a_price_is_refused_before_anything_is_deployed(world: World) -> None:
+    world.rules["real_check"] = True
+    world.load |= {"connections": [1, 2], "objective": "price_per_million_requests"}
+    code, said = world.run()
+    assert code == 2, said
+    assert "wrk.json: /profiler_config/objective: price_per_million_requests needs instance_price_per_hour" in said
+    # A price of one machine size is none of another's.
+    world.config["instance_price_per_hour"] = {"Standard_F4s_v2": 0.2}
+    world.config["parameters"] = {"instance_type": ["Standard_F2s_v2", "Standard_F4s_v2"]}
+    code, said = world.run()
+    assert code == 2 and "no price of Standard_F2s_v2, which the objective price_per_million_requests needs" in said
+    assert world.calls("deploy") == []
+
+
 def test_the_metrics_of_a_search_are_told() -> None:
     best = {"metrics": {"succeeded_per_sec": 9.0}, "answer": {"value": 12, "interval": [None, 13.5]}}
     assert figures(best) == {"succeeded_per_sec": 9.0, "search_answer": 12, "search_answer_high": 13.5}

@@ -116,7 +116,10 @@ def plan_of(job: Job) -> Plan:
     yaml_path = job.path("deployment_yaml_path")
     sku = _sku(documents.read_yaml(yaml_path))
     prices = config.get("instance_price_per_hour", {})
-    _check_prices(source, prices, _PRICE in objective, profiler_config["profiler_config"], _skus(space), sku)
+    load = profiler_config["profiler_config"]
+    # Without any price, the profiler tells whether its own objective needs one.
+    is_weighed = _PRICE in objective or (bool(prices) and load.get("objective") == _PRICE)
+    _check_prices(source, prices, is_weighed, load, _skus(space), sku)
     workspace = {f"--{name}": job.values[name] for name in WORKSPACE_FLAGS if job.values[name] is not None}
     text = deployment.given(yaml_path, job.outputs)
     deployment.check(text, space.variant(space.middle()), yaml_path)

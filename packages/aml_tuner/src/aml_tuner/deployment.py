@@ -6,8 +6,9 @@ import json
 import os
 import shlex
 from collections.abc import Mapping
+from copy import copy
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import yaml
 from aml_tool_core import deployment_yaml, documents
@@ -18,6 +19,7 @@ FILE_NAME = "deployment.yml"
 _PLACEHOLDER = "<%"
 _MODEL_PLACEHOLDER = "MODEL_FOLDER_PATH"
 _MODEL_VARIABLE = "MODEL_FOLDER_NAME"
+_Node = TypeVar("_Node", bound=yaml.Node)
 
 
 def given(path: Path, outputs: Path) -> str:
@@ -30,12 +32,32 @@ def given(path: Path, outputs: Path) -> str:
     if not isinstance(root, yaml.MappingNode):
         raise InputError(f"{path}: is not a mapping of keys to values; see the examples of the deployer")
     deployment_yaml.merge(root)
+    root = _unshared(root, {})
     moved: dict[tuple[str, ...], Any] = {}
     for keys in deployment_yaml.LOCAL_PATHS:
         named = deployment_yaml.string_at(root, keys)
         if named and not (deployment_yaml.is_elsewhere(named) or _PLACEHOLDER in named or Path(named).is_absolute()):
             moved[keys] = os.path.relpath(path.resolve().parent / named, outputs.resolve())
     return deployment_yaml.text_of(deployment_yaml.with_values(root, moved))
+
+
+def _unshared(node: _Node, above: Mapping[int, yaml.Node]) -> _Node:
+    """Return a node in which what stands in several places stands in each by itself.
+
+    As anchors and aliases, which they would be written with, single keys and values cannot be read by everything, and
+    not by a person. What holds itself stays so.
+    """
+    new: _Node = copy(node)
+    within: dict[int, yaml.Node] = {**above, id(node): new}
+
+    def one(item: yaml.Node) -> yaml.Node:
+        return within[id(item)] if id(item) in within else _unshared(item, within)
+
+    if isinstance(new, yaml.MappingNode):
+        new.value = [(one(key), one(value)) for key, value in new.value]
+    elif isinstance(new, yaml.SequenceNode):
+        new.value = [one(item) for item in new.value]
+    return new
 
 
 def model_variable(text: str, model_folder: Path | None) -> dict[str, str]:

@@ -184,10 +184,13 @@ def check_profiler(plan: Plan, trials: Path) -> None:
     outputs.make_folder(trials)
     with scratch_folder(".check.", trials.resolve()) as folder:
         config = plan.trial_config(trial.point)
+        load = config["profiler_config"]
         # Of an address that is no endpoint, the number of connections must be stated.
-        config["profiler_config"].setdefault(plan.concurrency_key, config["profiler_config"].get("threads", 1))
+        load.setdefault(plan.concurrency_key, load.get("threads", 1))
+        if load.get("objective") == objective.CORE_HOURS:
+            del load["objective"]  # what it needs, the machine size and its vCPUs, is known of what is deployed
         outputs.write_json(folder / "config.json", config)
-        target = {"version": "1.0", "deployment_settings": {"scoring_uri": _NOWHERE}}
+        target = {"version": "1.0", "deployment_settings": {"scoring_uri": _NOWHERE, "instance_count": 1}}
         outputs.write_json(folder / "target.json", target)
         flags = {
             "--config_path": str(folder / "config.json"),
