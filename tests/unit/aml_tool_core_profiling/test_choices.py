@@ -5,8 +5,8 @@ from __future__ import annotations
 from dataclasses import replace
 
 import pytest
-from aml_tool_core.profiling import Schedule
-from aml_tool_core.profiling.choices import best_of, choices, front, knee, nearest_miss
+from aml_tool_core.profiling import Result, Schedule
+from aml_tool_core.profiling.choices import best_of, choices, front, knee, nearest_miss, score
 from aml_tool_core.profiling.runs import Run
 
 from tests.unit.aml_tool_core_profiling.made_runs import POINT, result_of, run_of
@@ -75,6 +75,25 @@ def test_cost_is_to_be_low_and_what_is_not_known_is_not_best() -> None:
     found = best_of(runs, "core_hour_per_million_requests")
     assert found is not None and found.number == 3
     assert best_of(runs[:1], "core_hour_per_million_requests") is None
+
+
+def losing(count: int) -> Result:
+    """Return a run whose answers are quick, as it lost some of its thousand requests."""
+    good = result_of(rate=(1000 - count) / 10, p99_ms=11)
+    return replace(good, sent=1000, planned=1000, errors=replace(good.errors, timeout=count))
+
+
+def test_a_run_does_not_rank_by_the_answers_that_its_lost_requests_made_room_for() -> None:
+    demands = {"error_percent": 10.0}
+    runs = [run_of(n, demands=demands, result=one) for n, one in enumerate((losing(20), result_of(p99_ms=20)), 1)]
+    assert all(run.standing.feasible and run.verdict.valid for run in runs)
+    for objective, best in (("latency_ms_99", 2), ("latency_ms_max", 2), ("latency_ms_50", 1)):
+        found = best_of(runs, objective)
+        assert found is not None and found.number == best
+        assert score(runs[0], objective) == (None if best == 2 else pytest.approx(10, abs=0.1))
+    assert best_of(runs[:1], "latency_ms_99") is None, "it is that of a request that was not answered"
+    few = run_of(1, demands=demands, result=losing(5))
+    assert score(few, "latency_ms_98.4") == pytest.approx(11, abs=0.1), "the 985th of 995 answers and 5 losses"
 
 
 def test_the_nearest_miss_is_the_least_above_its_limit() -> None:

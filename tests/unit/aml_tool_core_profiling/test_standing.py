@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 import random
 from dataclasses import replace
+from typing import Any
 
 import pytest
 from aml_tool_core.profiling import Result, Schedule, Second
@@ -101,16 +102,38 @@ def test_a_looser_limit_of_ones_own_is_the_limit(metric: str, result: Result, lo
     assert f"more than {tighter:g}%" in standing.misses[0] and f"SLA missed: {metric}" in standing.misses[1]
 
 
+def lost(count: int, longest_ms: float = 20.0, kind: str = "timeout") -> Result:
+    """Return a run of a thousand requests of which so many were never answered, and the others soon."""
+    good = result_of(rate=(1000 - count) / 10, p99_ms=longest_ms)
+    unanswered: dict[str, Any] = {kind: count}
+    return replace(good, sent=1000, planned=1000, errors=replace(good.errors, **unanswered))
+
+
+@pytest.mark.parametrize("kind", ["timeout", "connect", "read"])
+def test_a_looser_limit_counts_for_what_was_never_answered_too(kind: str) -> None:
+    median = {"latency_ms_50": 40.0}
+    assert not judged(lost(20, kind=kind), median)[0].feasible, "more than 1 %, which is the limit elsewhere"
+    standing, seen = judged(lost(20, kind=kind), {**median, "error_percent": 5.0})
+    assert standing.feasible and seen.holds is True
+    standing, seen = judged(lost(20, kind=kind), {**median, "error_percent": 1.9})
+    assert len(standing.misses) == 2 and seen.holds is False
+    assert "more than 1.9%" in standing.misses[0] and "SLA missed: error_percent" in standing.misses[1]
+
+
+def test_a_growing_backlog_is_not_carried_whatever_may_fail() -> None:
+    """Senders that wait for what times out send the rest late, or never: that has no failure, and is no answer."""
+    hanging = result_of(rate=70)
+    hanging = replace(hanging, sent=740, planned=1000, errors=replace(hanging.errors, timeout=40))
+    for schedule in (Schedule(60.0, 300, 260, late_busy=300), None):  # wrk2 knows neither
+        standing, seen = judged(replace(hanging, schedule=schedule), {"latency_ms_50": 40.0, "error_percent": 10.0})
+        assert standing.usable and seen.holds is False
+        assert standing.misses[0].startswith("70.00 requests/s were reached, more than 1% below the 100")
+
+
 def test_a_stricter_limit_of_ones_own_is_the_demands_to_judge() -> None:
     standing, seen = judged(result_of(failed=5), {**FINE, "error_percent": 0.1})
     assert seen.holds is False
     assert standing.misses == ("SLA missed: error_percent is 0.5, more than the 0.1 demanded",)
-
-
-def lost(count: int, longest_ms: float = 20.0) -> Result:
-    """Return a run of a thousand requests of which so many were never answered, and the others soon."""
-    good = result_of(rate=(1000 - count) / 10, p99_ms=longest_ms)
-    return replace(good, sent=1000, planned=1000, errors=replace(good.errors, timeout=count))
 
 
 def test_a_load_whose_percentile_falls_on_what_was_not_answered_does_not_hold() -> None:

@@ -118,6 +118,33 @@ def test_more_failures_are_no_reason_where_a_demand_allows_them() -> None:
     assert reason.endswith("more than 1%"), "a stricter demand is the SLA's to miss"
 
 
+@pytest.mark.parametrize(("most", "lost"), [(5.0, 60), (5.0, 150), (2.0, 60), (1.0, 30)])
+@pytest.mark.parametrize("kind", ["timeout", "read", "connect"])
+def test_what_is_allowed_to_be_lost_is_no_lower_rate(most: float, lost: int, kind: str) -> None:
+    answered = 3000 - lost
+    losing = replace(GOOD, completed=answered, succeeded=answered, errors=Errors(status={}, **{kind: lost}))
+    assert judge(OPEN, losing, demands={"error_percent": most}).valid
+    if lost > 30:  # as many may be lost in any case
+        (reason,) = judge(OPEN, losing, demands={"error_percent": lost / 30 - 0.1}).reasons
+        assert "of the requests failed" in reason
+
+
+@pytest.mark.parametrize(
+    "result",
+    [
+        # metronome: of 3,000 due, 100 were never sent, as every connection waited for what timed out.
+        replace(GOOD, sent=2900, completed=2800, succeeded=2800, errors=Errors(timeout=100, status={})),
+        # wrk2: a few connections that wait are timeouts again and again, and the others are late.
+        replace(GOOD, sent=2810, completed=2800, succeeded=2800, errors=Errors(timeout=150, status={})),
+        # Answers that came, but too few of them.
+        replace(GOOD, sent=2900, completed=2900, succeeded=2800, errors=Errors(status={500: 100})),
+    ],
+)
+def test_a_backlog_is_no_loss_that_a_demand_allows(result: Result) -> None:
+    (reason,) = judge(OPEN, result, demands={"error_percent": 10.0}).reasons
+    assert f"{result.completed / 30:.2f} requests/s were reached, more than 1% below the 100 asked for" in reason
+
+
 def test_late_sends_say_how_late_and_what_helps() -> None:
     (reason,) = judge(OPEN, replace(GOOD, schedule=Schedule(98.0, 60, 0, 9.0, 20, 0.35, 4.1))).reasons
     assert "20 late as every connection was busy, 40 by the load generator's own fault" in reason

@@ -137,10 +137,13 @@ def _reason(metric: str, result: Result, usage: Usage) -> str | None:
 
 
 def latency_value_ms(metric: str, result: Result) -> float | None:
-    """Return a statistic of the answers' latency by its metric's name; None where nothing was answered."""
+    """Return a statistic of the latency by its metric's name, as it is demanded: None where it is of what did not come.
+
+    So a run does not rank by how quick the answers were that its lost requests made room for.
+    """
     demand = latency_demand(metric)
     assert demand is not None, f"{metric} is no latency"
-    found_us = _statistic_us(demand, demand.histogram(result), 0)
+    found_us = _statistic_us(demand, demand.histogram(result), result.errors.unanswered)
     return None if found_us is None else found_us / 1000
 
 
