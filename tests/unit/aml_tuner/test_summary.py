@@ -371,7 +371,32 @@ def test_a_latency_that_is_demanded_is_ranked_with_those_who_were_not_answered(m
     best = trial((2, 2), metrics=judged.metrics)
     why = documented(best, constraints={"latency_ms_99": of_all["limit"]})["choice"]["why"]
     assert f"p99 {8 * of_answers:.4g} ms" in why and f"(here {8 * of_answers:.4g})" in why
-    assert objective.judge(report, weights).metrics["latency_ms_99"] == of_answers, "where nothing else is known"
+    assert objective.judge(report, weights).metrics["latency_ms_99"] == of_answers, "all were answered"
+
+
+def test_an_objective_does_not_take_lost_requests_for_quick_ones(measured: Any) -> None:
+    weights = {"latency_ms_99": 1.0}
+    report = report_of(measured)
+    result = report["result"]
+    told = {name: one["value"] for name, one in result["latency_ms"]["percentiles"].items()}
+    count = result["latency_ms"]["count"]
+    assert result["errors"].get("timeout", 0) == 0
+    result["errors"]["timeout"] = lost = count * 9 // 1000
+    result["requests"]["sent"] = count + lost
+    judged = objective.judge(report, weights)
+    assert judged.feasible
+    # Nine in a thousand more that are slower: the p99 of all is the answers' p99.9.
+    assert told["99"] < judged.metrics["latency_ms_99"]
+    assert judged.metrics["latency_ms_99"] == pytest.approx(told["99.9"], rel=0.1)
+    assert judged.metrics["latency_ms_50"] == pytest.approx(told["50"], rel=0.02)
+    assert judged.metrics["latency_ms_mean"] == result["latency_ms"]["mean"]
+    of_service = {name: one["value"] for name, one in result["service_time_ms"]["percentiles"].items()}
+    assert judged.metrics["service_time_ms_99"] > of_service["99"]
+    # As with a limit, what falls on a lost request has no length.
+    assert not {"latency_ms_99.9", "latency_ms_max"} & judged.metrics.keys()
+    result["errors"]["timeout"] = lost = count // 50
+    result["requests"]["sent"] = count + lost
+    assert objective.judge(report, weights).score is None
 
 
 def test_a_percentile_that_too_few_requests_show_leaves_a_doubt(measured: Any) -> None:

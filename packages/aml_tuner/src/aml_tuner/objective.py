@@ -9,9 +9,11 @@ from typing import Any
 
 from aml_tool_core.profiling.result import percent_of_requests
 from aml_tool_core.profiling.sla import AT_LEAST
+from aml_tool_core.report_page.curve import decoded
 
 CORE_HOURS = "core_hour_per_million_requests"
 _COSTS = (CORE_HOURS, "price_per_million_requests")
+_UNANSWERED = ("connect", "read", "write", "timeout")
 _MOST_FAILED_PERCENT = 1.0  # where nothing is demanded of failures or refusals: what a valid run may have
 _UNKNOWN_MISS = 5.0
 _UNCONFIRMED_MISS = 0.5  # a probe held: it is probably not far off
@@ -75,7 +77,7 @@ def metrics(report: Mapping[str, Any]) -> dict[str, float]:
     requests = result["requests"]
     errors = result["errors"]
     refused = errors.get("status", {}).get("429", 0)
-    failed = sum(errors.get(kind, 0) for kind in ("connect", "read", "write", "timeout", "unknown_status"))
+    failed = sum(errors.get(kind, 0) for kind in (*_UNANSWERED, "unknown_status"))
     failed += sum(errors.get("status", {}).values()) - refused
     found: dict[str, float | None] = {
         "requests_per_sec": result["requests_per_sec"],
@@ -88,11 +90,29 @@ def metrics(report: Mapping[str, Any]) -> dict[str, float]:
         if (latency := result.get(kind)) is not None:
             found |= {f"{kind}_{which}": latency[which] for which in ("mean", "max")}
             found |= {f"{kind}_{name}": one["value"] for name, one in latency["percentiles"].items()}
-    # What was demanded: beside those, e.g. latency_ms_97 or cpu_percent_max, and in the place of a latency of the
-    # answers alone, as who was not answered in time waited longer than they say.
+    found |= _of_all(result)
+    # What was demanded beside those, e.g. latency_ms_97 or cpu_percent_max, and as the demand takes it.
     demanded = {one["metric"]: one["value"] for one in report.get("sla", {}).get("criteria", ())}
     found |= {name: value for name, value in demanded.items() if value is not None}
     return {name: float(value) for name, value in found.items() if value is not None}
+
+
+def _of_all(result: Mapping[str, Any]) -> dict[str, float | None]:
+    """Return a run's percentiles and maxima as limits of them count: who was not answered waited longest.
+
+    The report's own are of the answers, which lost requests make quick. Nothing is returned where all were answered.
+    """
+    unanswered = sum(result["errors"].get(kind, 0) for kind in _UNANSWERED)
+    found: dict[str, float | None] = {}
+    for kind, of in (("latency_ms", "latency"), ("service_time_ms", "service_time")):
+        if not unanswered or result.get(kind) is None:
+            continue
+        histogram = decoded(result["histogram"][of], f"report.json: /result/histogram/{of}")
+        found[f"{kind}_max"] = None
+        for name in result[kind]["percentiles"]:
+            one = histogram.percentile_with(float(name), unanswered)
+            found[f"{kind}_{name}"] = None if one is None else one.value_us / 1000
+    return found
 
 
 def score(found: Mapping[str, float], weights: Mapping[str, float]) -> float | None:
