@@ -75,7 +75,15 @@ def test_a_sweep_goes_on_past_a_point_that_fails_and_the_next_start_makes_what_i
     case.config["profiler_config"] |= {"connections": [4, 3, 1], "sla": {"latency_ms_99": 0.001}}
     outcome = case.run()
     assert outcome.code == 3, outcome.stderr
+    assert "measured already" not in outcome.stderr, "it was finished, and another model may answer there by now"
+    assert "starting anew: that measurement is finished, and nothing tells whether" in outcome.stderr
+    command = [*case.command(), "--resume_path", "outputs/runs_before_1"]
+    case.command = lambda: command  # type: ignore[method-assign]
+    outcome = case.run()
+    assert outcome.code == 3, outcome.stderr
     assert outcome.stderr.count("measured already") == 2, "of a longer list, with another demand"
+    assert "outputs/runs_before_1: its 3 finished runs are taken over" in outcome.stderr
+    assert "2 of 3 runs were made earlier, the oldest " in outcome.stderr
     sent = {run["load"]["connections"]: run["result"]["requests"]["sent"] for run in outcome.report["runs"]}
     assert list(sent) == [4, 3, 1] and {1: sent[1], 3: sent[3]} == measured
 

@@ -22,6 +22,7 @@ from aml_tool_core.profiling.watch import Watch
 from tests.unit.aml_tool_core_profiling.made_runs import POINT, load_of, result_of
 
 MADE_FROM: checkpoint.Facts = {"the configuration": "a", "the payload": "b", "the target": "c"}
+KNOWN: checkpoint.Facts = {**MADE_FROM, "the target": {"address": "c", "model_sha256": "m"}}
 TARGET = target_of({"scoring_uri": "http://127.0.0.1:1/score"}, "target.json")
 LOG = logging.getLogger("tests")
 NOW = datetime(2026, 3, 14, 9, 26, 53, 589793, timezone.utc)
@@ -83,38 +84,85 @@ def test_another_input_starts_anew_and_says_which(folder: Path, changed: str, ca
     assert again(opened(aside, MADE_FROM, None, LOG), 2) == [measured(rate) for rate in points(2)], "nothing is lost"
 
 
-@pytest.mark.parametrize("finished", [False, True])
+@pytest.mark.parametrize(("made_from", "finished"), [(MADE_FROM, False), (KNOWN, False), (KNOWN, True)])
 def test_another_list_of_loads_keeps_the_runs_of_a_load_that_is_in_both(
-    folder: Path, finished: bool, caplog: pytest.LogCaptureFixture
+    folder: Path, made_from: checkpoint.Facts, finished: bool, caplog: pytest.LogCaptureFixture
 ) -> None:
-    kept = opened(folder, MADE_FROM, None, LOG)
+    kept = opened(folder, made_from, None, LOG)
     fill(kept, 3)
     if finished:
         kept.finish()
-    longer = {**MADE_FROM, "the configuration": "z"}
+    longer = {**made_from, "the configuration": "z"}
     with caplog.at_level(logging.INFO):
         kept = opened(folder, longer, None, LOG)
-    assert "starting anew: the configuration changed since; of its 3 finished runs" in caplog.text
+    assert "going on instead of starting anew: the configuration changed since; of its 3 finished runs" in caplog.text
     assert kept.taken_over, "what the nodes said of them is of another order"
     assert [kept.recorded(of(rate)) for rate in (300.0, 150.0, 100.0)] == [measured(300.0), None, measured(100.0)]
     kept.keep(of(150.0), measured(150.0))
     assert kept.count == 3 and kept.on_disk == 4
+    assert kept.reused_words.startswith("2 of 3 runs were made earlier, the oldest ")
+    assert kept.reused_words.endswith(" h ago (2026-03-14T09:26:53+00:00)")
     # Back to the first list, and with what was measured for the second: whatever is on disk serves either.
-    kept = opened(folder, MADE_FROM, None, LOG)
+    kept = opened(folder, made_from, None, LOG)
     assert again(kept, 3) == [measured(rate) for rate in points(3)]
     assert kept.recorded(of(150.0)) == measured(150.0)
     assert not list(folder.parent.glob("*before*"))
 
 
+def test_a_list_of_which_nothing_is_there_starts_anew(folder: Path, caplog: pytest.LogCaptureFixture) -> None:
+    opened(folder, MADE_FROM, None, LOG)
+    with caplog.at_level(logging.INFO):
+        kept = opened(folder, {**MADE_FROM, "the configuration": "z"}, None, LOG)
+    assert caplog.messages == [f"{folder}: starting anew: the configuration changed since"]
+    assert kept.recorded(of()) is None and kept.reused_words == ""
+
+
+UNTOLD: dict[str, tuple[checkpoint.Facts, checkpoint.Facts]] = {
+    "an address": (MADE_FROM, MADE_FROM),
+    "an address and a machine": ({**MADE_FROM, "the target": {"address": "c", "sku": "F2"}},) * 2,
+    "a model that is not known any more": (KNOWN, {**KNOWN, "the target": {"address": "c"}}),
+    "a model that was not known": ({**KNOWN, "the target": {"address": "c"}}, KNOWN),
+}
+
+
+@pytest.mark.parametrize("changed", ["the configuration", "the payload"])
+@pytest.mark.parametrize(("before", "now"), UNTOLD.values(), ids=UNTOLD)
+def test_what_was_finished_is_not_mixed_with_what_may_be_another_models(
+    folder: Path, before: checkpoint.Facts, now: checkpoint.Facts, changed: str, caplog: pytest.LogCaptureFixture
+) -> None:
+    first, asked = ({**facts, "the payload": {"small": "1"}} for facts in (before, now))
+    changes: checkpoint.Facts = {"the configuration": "z", "the payload": {"small": "1", "large": "2"}}
+    longer: checkpoint.Facts = {**asked, changed: changes[changed]}
+    kept = opened(folder, first, None, LOG)
+    fill(kept, 2)
+    kept.finish()
+    with caplog.at_level(logging.INFO):
+        assert again(opened(folder, longer, None, LOG), 2) == [None, None]
+    assert "starting anew: that measurement is finished, and nothing tells whether the same model" in caplog.text
+    assert "its 2 finished run(s) are now in" in caplog.text
+    # Who knows it may say so.
+    kept = opened(folder, longer, folder.parent / "runs_before_1", LOG)
+    assert again(kept, 3) == [measured(100.0), measured(200.0), None]
+
+
+def test_who_says_that_the_target_is_the_same_goes_on_where_the_runs_are(folder: Path) -> None:
+    kept = opened(folder, MADE_FROM, None, LOG)
+    fill(kept, 2)
+    kept.finish()
+    longer = {**MADE_FROM, "the configuration": "z"}
+    assert again(opened(folder, longer, folder.parent, LOG), 3) == [measured(100.0), measured(200.0), None]
+    assert not list(folder.parent.glob("*before*"))
+
+
 def test_a_payload_class_more_is_a_load_more_and_another_content_is_another_payload(folder: Path) -> None:
-    classes: checkpoint.Facts = {**MADE_FROM, "the payload": {"small": "1"}}
+    classes: checkpoint.Facts = {**KNOWN, "the payload": {"small": "1"}}
     kept = opened(folder, classes, None, LOG)
     kept.keep(of(body=b"small"), measured())
     kept.finish()
-    kept = opened(folder, {**MADE_FROM, "the payload": {"small": "1", "large": "2"}}, None, LOG)
+    kept = opened(folder, {**KNOWN, "the payload": {"small": "1", "large": "2"}}, None, LOG)
     assert kept.recorded(of(body=b"large")) is None
     assert kept.recorded(of(body=b"small")) == measured()
-    assert opened(folder, {**MADE_FROM, "the payload": {"small": "3"}}, None, LOG).on_disk == 0
+    assert opened(folder, {**KNOWN, "the payload": {"small": "3"}}, None, LOG).on_disk == 0
 
 
 def test_a_machine_that_could_not_be_asked_is_no_other_one(folder: Path) -> None:
@@ -124,6 +172,40 @@ def test_a_machine_that_could_not_be_asked_is_no_other_one(folder: Path) -> None
     assert again(opened(folder, unknown, None, LOG), 1) == [measured()]
     assert again(opened(folder, known, None, LOG), 1) == [measured()]
     assert again(opened(folder, {**known, "the target": {"address": "c", "sku": "F4"}}, None, LOG), 1) == [None]
+
+
+@pytest.mark.parametrize("brought", [False, True])
+def test_a_target_that_was_known_stays_so(folder: Path, tmp_path: Path, brought: bool) -> None:
+    """Known, then not, as Azure could not be reached, then another one: that is another target."""
+    facts: list[checkpoint.Facts] = [
+        {**MADE_FROM, "the target": {"address": "c", **known}}
+        for known in ({"model_sha256": "m1"}, {}, {"sku": "F2"}, {"model_sha256": "m2"})
+    ]
+    first, then, more, other = facts
+    there = tmp_path / "there" if brought else folder
+    fill(opened(there, first, None, LOG), 1)
+    kept = opened(folder, then, there if brought else None, LOG)
+    assert again(kept, 1) == [measured()]
+    kept.keep(of(200.0), measured(200.0))
+    kept.finish()
+    state = json.loads((folder / checkpoint.STATE_NAME).read_text())
+    assert state["made_from"] == first and state["finished"]
+    unlike: checkpoint.Facts = {**more, "the configuration": "z"}
+    assert again(opened(folder, unlike, folder, LOG), 2) == [measured(100.0), measured(200.0)]
+    assert again(opened(folder, other, None, LOG), 1) == [None]
+    assert len(list((folder.parent / "runs_before_1").glob("0*.json"))) == 2
+
+
+def test_payloads_that_are_asked_for_are_those_of_the_last_start(folder: Path) -> None:
+    """So the same ones again, when they were finished, are measured anew."""
+    several: checkpoint.Facts = {**MADE_FROM, "the payload": {"small": "1", "large": "2"}}
+    fewer: checkpoint.Facts = {**MADE_FROM, "the payload": {"small": "1"}}
+    kept = opened(folder, several, None, LOG)
+    kept.keep(of(), measured())
+    kept = opened(folder, fewer, None, LOG)
+    assert kept.recorded(of()) == measured()
+    kept.finish()
+    assert opened(folder, fewer, None, LOG).recorded(of()) is None
 
 
 def test_a_load_that_was_measured_twice_comes_back_twice_in_order(folder: Path) -> None:

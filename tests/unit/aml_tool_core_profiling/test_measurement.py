@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 from aml_tool_core.errors import InputError, Interrupted, ToolError
 from aml_tool_core.profiling import Result
-from aml_tool_core.profiling.checkpoint import Checkpoint, opened
+from aml_tool_core.profiling.checkpoint import Checkpoint, Facts, opened
 from aml_tool_core.profiling.course import Plan as Course
 from aml_tool_core.profiling.course import Search, Sweep
 from aml_tool_core.profiling.deployment import Deployment
@@ -115,7 +115,8 @@ def plain(demands: dict[str, float] = LIMITS) -> Session:
 
 
 def opened_for(folder: Path, configuration: str = "c") -> Checkpoint:
-    return opened(folder, {"the configuration": configuration}, None, logging.getLogger("tests"))
+    made_from: Facts = {"the configuration": configuration, "the target": {"model_sha256": "m"}}
+    return opened(folder, made_from, None, logging.getLogger("tests"))
 
 
 def test_a_longer_list_and_other_demands_make_what_is_new_alone(tmp_path: Path) -> None:

@@ -5,7 +5,8 @@ themselves, one file each in the order in which they were made, and what they we
 
 A run is known by what it depends on: its load and its payload, which its file states, and what all of them have in
 common, such as the target. Where else the configuration has changed (a longer list of loads, a larger budget, another
-demand or price), a run is as good as before, and is found again wherever in the list it now stands.
+demand or price), a run is as good as before, and is found again wherever in the list it now stands. Those of a finished
+measurement may be of any age, so they are only where the target's model is known, or where somebody says so.
 """
 
 from __future__ import annotations
@@ -28,7 +29,8 @@ from aml_tool_core.profiling.watch import Watch
 
 FOLDER = "runs"
 STATE_NAME = "state.json"
-CONFIGURATION, PAYLOAD = "the configuration", "the payload"
+CONFIGURATION, PAYLOAD, TARGET = "the configuration", "the payload", "the target"
+MODEL = "model_sha256"  # of the target, where it is known
 _FORMAT = 2
 
 # What runs were made from, by the words in which a difference is told. Of a mapping, what only one of two knows is no
@@ -76,6 +78,7 @@ class Checkpoint:
     log: logging.Logger = field(default_factory=lambda: logging.getLogger(__name__))
     taken_over: bool = False  # what is there was made for another list of loads, or brought from elsewhere just now
     count: int = 0  # how many measurements were read from disk or written there
+    reused_since: list[datetime] = field(default_factory=list)  # when those that were read from disk were begun
 
     def __post_init__(self) -> None:
         """See what is there."""
@@ -90,7 +93,9 @@ class Checkpoint:
             if identity.fits(wanted, stopped):
                 del self._unused[path]
                 self.count += 1
-                return _read(path)[1]
+                found = _read(path)[1]
+                self.reused_since.append(found.started_at)
+                return found
         return None
 
     def keep(self, identity: Identity, measured: Measured) -> None:
@@ -121,6 +126,17 @@ class Checkpoint:
         return len(self._there)
 
     @property
+    def reused_words(self) -> str:
+        """What is told of measurements that were not made now; nothing where all were."""
+        if not self.reused_since:
+            return ""
+        oldest = min(self.reused_since)
+        age_min = (datetime.now(oldest.tzinfo) - oldest).total_seconds() / 60
+        aged = f"{age_min:.0f} min" if age_min < 120 else f"{age_min / 60:.1f} h"
+        began = oldest.isoformat(timespec="seconds")
+        return f"{len(self.reused_since)} of {self.count} runs were made earlier, the oldest {aged} ago ({began})"
+
+    @property
     def kept_words(self) -> str:
         """What is told of the finished runs where a measurement ends before its end; nothing where there are none."""
         return f"{self.count} finished run(s) are kept in {self.folder}, start again to go on" if self.count else ""
@@ -135,20 +151,26 @@ def opened(folder: Path, made_from: Facts, resume: Path | None, log: logging.Log
     taken_over = resume is not None and _take_over(_runs_in(resume), folder, made_from, log)
     state = _state(folder, log)
     reason = "it has no state" if state is None else _obstacle(state, made_from)
+    if state is not None and reason is None and resume is None:
+        reason = _doubt(state, made_from)
     if state is None or reason is not None:
         _set_aside(folder, reason, log)
         outputs.make_folder(folder)
         _write_state(folder, made_from, finished=False)
         return Checkpoint(folder, made_from, log)
     is_same = state["made_from"].get(CONFIGURATION) == made_from.get(CONFIGURATION)
+    made_from = _with_what_was_known(state, made_from)
     _write_state(folder, made_from, finished=False)
     kept = Checkpoint(folder, made_from, log, taken_over or not is_same)
     runs = f"{kept.on_disk} finished run{'' if kept.on_disk == 1 else 's'}"
     if is_same:
         log.info("%s: going on after %s", folder, runs)
+    elif not kept.on_disk:
+        log.info("%s: starting anew: %s changed since", folder, CONFIGURATION)
     else:
         log.info(
-            "%s: starting anew: %s changed since; of its %s, those of a load that is asked for are not made again",
+            "%s: going on instead of starting anew: %s changed since; of its %s, those of a load that is asked for are "
+            "not made again",
             folder, CONFIGURATION, runs,
         )  # fmt: skip
     return kept
@@ -174,7 +196,9 @@ def _take_over(source: Path, folder: Path, made_from: Facts, log: logging.Logger
     outputs.make_folder(folder)
     for path in brought:
         outputs.write_text(folder / path.name, _text(path))
-    _write_state(folder, made_from, finished=False)  # last: without it, what was copied does not count
+    assert state is not None, "without one there is an obstacle"
+    # Last: without it, what was copied does not count.
+    _write_state(folder, _with_what_was_known(state, made_from), finished=False)
     log.info("%s: its %d finished runs are taken over", source, len(brought))
     return True
 
@@ -201,6 +225,40 @@ def _obstacle(state: Mapping[str, Any], made_from: Facts) -> str | None:
         return f"{' and '.join(changed)} changed since"
     # Asked for more or for something else, a finished measurement is gone on with; asked for the same, it is repeated.
     return "that measurement is finished" if state.get("finished") and _is_same_list(state, made_from) else None
+
+
+def _doubt(state: Mapping[str, Any], made_from: Facts) -> str | None:
+    """Return why the runs of a finished measurement are not mixed with new ones unasked; None where they may be.
+
+    At an address alone, another model may answer by now: what was interrupted goes on at once, but what was finished
+    may be of any age.
+    """
+    if not state.get("finished") or all(_model(facts) for facts in (state["made_from"], made_from)):
+        return None
+    return (
+        "that measurement is finished, and nothing tells whether the same model still answers there "
+        "(--resume_path takes its runs over all the same)"
+    )
+
+
+def _model(facts: Mapping[str, Any]) -> str | None:
+    target = facts.get(TARGET)
+    return target.get(MODEL) if isinstance(target, Mapping) else None
+
+
+def _with_what_was_known(state: Mapping[str, Any], made_from: Facts) -> Facts:
+    """Return what runs are made from, with what an earlier start knew of it and this one could not be told.
+
+    Else a target that was known, then not, could be any other one by the next start. Payloads need it not, as each run
+    states its own; and what is asked for of them is that of this start.
+    """
+    before: Mapping[str, Any] = state["made_from"]
+    return {
+        name: {**before[name], **now}
+        if name != PAYLOAD and isinstance(now, Mapping) and isinstance(before.get(name), Mapping)
+        else now
+        for name, now in made_from.items()
+    }
 
 
 def _differ(before: Any, now: Any) -> bool:

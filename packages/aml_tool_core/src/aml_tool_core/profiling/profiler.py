@@ -111,6 +111,7 @@ def run(profiler: Profiler, job: Job) -> None:
     if node is not None and node.rank > 0:
         facts = _facts(profiler, session)
         payloads_here = list(session.payloads.values())
+        job.begin()
         nodes.follow(
             node, facts, session.engine, session.plan, payloads_here, shares.keep,
             lambda: node_reports.clear(shares.folder, 1),
@@ -136,6 +137,7 @@ def _report(
     """Make all runs and write what they showed."""
     facts = _facts(profiler, session)
     kept = _checkpoint(profiler, job, session, node, log)
+    job.begin()
     # Beside runs of another list, or brought from elsewhere, the nodes' own reports are another measurement's.
     afresh = kept.taken_over or not kept.on_disk
     node_reports.clear(shares.folder, 1 if afresh else kept.on_disk + 1)
@@ -144,6 +146,8 @@ def _report(
             made = runs_of(session, course, measure, kept)
     except GaveUp as end:
         made = end.made
+    if kept.reused_words:
+        log.info("%s", kept.reused_words)
     survey = survey_of(course, made.runs, made.finding, made.failures)
     about = survey.about
     document = report.Report(
@@ -295,7 +299,7 @@ def _checkpoint(
     made_from: checkpoints.Facts = {
         checkpoints.CONFIGURATION: session.config_sha256,
         checkpoints.PAYLOAD: {str(part.name): part.sha256 for part in session.payloads.values()},
-        "the target": deployments.target_facts(session.deployment),
+        checkpoints.TARGET: deployments.target_facts(session.deployment),
         "the profiler": f"{profiler.name} {profiler.version}",
         "the load generator": f"{session.engine.engine.name} {session.engine.version}",
         "the number of nodes": str(1 if node is None else node.count),
