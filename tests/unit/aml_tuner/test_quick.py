@@ -112,6 +112,50 @@ def test_it_learns_where_the_first_trials_did_not_look() -> None:
     assert min(ours) > 0.9
 
 
+def test_settings_that_no_law_knows_are_learnt_too() -> None:
+    """SKUs and candidates differ by no rule; the best of as many trials at random, on average, for comparison."""
+    space = Space.of({"instance_type": ["F2", "F4", "F8", "F16"], "candidate": [1, 2, 3], WORKERS: [1, 2, 4]})
+    ours, chance = [], []
+    for seed in range(10):
+        source = random.Random(seed)
+        speed = {value: source.gauss(0, 0.5) for value in ("F2", "F4", "F8", "F16", 1, 2, 3)}
+        true = {
+            point: speed[str(point[0])] + speed[int(point[1])] + 0.3 * math.log(float(point[2]))
+            for point in space.grid()
+        }
+        tried: dict[Point, Outcome] = {}
+        while len(tried) < quick.budget(space):
+            (point,) = quick.suggest(space, tried)
+            tried[point] = Outcome(true[point] + source.gauss(0, NOISE))
+        top = max(true.values())
+        ours.append(math.exp(max(true[point] for point in tried) - top))
+        chance.append(math.exp(max(true[point] for point in source.sample(space.grid(), len(tried))) - top))
+    print(f"{sum(ours) / 10:.3f} of the best, at random {sum(chance) / 10:.3f}")
+    assert sum(ours) > sum(chance)
+    assert min(ours) > 0.6
+
+
+def test_a_trial_that_failed_says_nothing_of_speed() -> None:
+    surface = MEASURED["digits"]
+    tried = {point: Outcome(math.log(rate(surface, point))) for point in [(2, 4, 2), (2, 4, 1)]}
+    (following,) = quick.suggest(SMALL, tried)
+    failed = {**tried, (1, 8, 4): Outcome(None, 1.0), (1, 1, 4): Outcome(None, 1.0)}
+    assert quick.suggest(SMALL, failed) == [following]
+    only = {(2, 4, 2): Outcome(None, 1.0)}
+    assert quick.suggest(SMALL, only, 2) != quick.suggest(SMALL, {}, 2)
+
+
+def test_ten_thousand_combinations_are_judged_by_a_sample() -> None:
+    large = Space.of({f"SETTING_{index}": list(range(1, 11)) for index in range(4)})
+    # All neighbours of the best are tried, so the next one lies farther off.
+    best = large.middle()
+    near = [p for p in large.grid() if sum(a != b for a, b in zip(p, best, strict=True)) == 1]
+    tried = {best: Outcome(1.0), **{point: Outcome(0.5) for point in near}}
+    found = quick.suggest(large, tried, 2)
+    assert len(set(found)) == 2 and not set(found) & tried.keys()
+    assert found == quick.suggest(large, tried, 2)
+
+
 def test_it_neither_repeats_nor_exceeds() -> None:
     tried: dict[Point, Outcome] = {}
     surface = SHAPES["amdahl"](1)

@@ -10,6 +10,7 @@ left.
 from __future__ import annotations
 
 import math
+import random
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
@@ -19,18 +20,21 @@ from aml_tuner.surrogate import Said, Vector, beliefs, features
 
 SHARE = 5  # of the grid's trials, one in so many
 _FEWEST = 4
+_MOST_JUDGED = 200  # where there may be ten thousand
 
 
 @dataclass(frozen=True)
 class Outcome:
     """What a trial showed."""
 
-    score: float  # higher is better; a logarithm, so that ratios are differences
+    score: (
+        float | None
+    )  # higher is better; a logarithm, so that ratios are differences; None where nothing was measured
     excess: float | None = None  # how far beyond its limits it is, as a logarithm; None where it keeps them all
 
     @property
     def holds(self) -> bool:
-        return self.excess is None
+        return self.excess is None and self.score is not None
 
 
 def budget(space: Space) -> int:
@@ -61,22 +65,28 @@ def _next(space: Space, tried: Mapping[Point, Outcome], taken: Sequence[Point]) 
         return None
     if not tried and not taken:
         return space.middle()
-    place = features(space, grid)
     if not tried:  # nothing is known yet: as far as possible from what is under way
+        place = features(space, grid)
         return max(free, key=lambda point: min(math.dist(place[point], place[other]) for other in taken))
-    good = {point: outcome.score for point, outcome in tried.items() if outcome.holds}
+    scores = {point: outcome.score for point, outcome in tried.items() if outcome.score is not None}
+    good = {point: score for point, score in scores.items() if tried[point].holds}
     if not good:
+        some = _some(free)
         nearness = {point: -(outcome.excess or 0.0) for point, outcome in tried.items()}
-        gains = _gains(nearness, taken, free, place, max(nearness.values()), None)
-        return max(free, key=lambda point: gains[point])
+        gains = _gains(nearness, taken, some, features(space, [*tried, *taken, *some]), max(nearness.values()), None)
+        return max(some, key=lambda point: gains[point])
     best = max(good, key=lambda point: good[point])
     near = [point for point in free if sum(a != b for a, b in zip(point, best, strict=True)) == 1]
-    candidates = near or free
-    gains = _gains(
-        {point: one.score for point, one in tried.items()}, taken, candidates, place, good[best], laws(space)
-    )
+    candidates = near or _some(free)
+    place = features(space, [*tried, *taken, *candidates])
+    gains = _gains(scores, taken, candidates, place, good[best], laws(space))
     chances = _chances(tried, candidates, place)
     return max(candidates, key=lambda point: gains[point] * chances[point])
+
+
+def _some(points: Sequence[Point]) -> Sequence[Point]:
+    """Return the points, or so many of them, always the same ones, as can be judged within a second or two."""
+    return points if len(points) <= _MOST_JUDGED else random.Random(len(points)).sample(points, _MOST_JUDGED)
 
 
 def _gains(

@@ -16,11 +16,11 @@ from __future__ import annotations
 
 import itertools
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from operator import mul
 
-from aml_tuner.space import Point, Space
+from aml_tuner.space import Point, Space, Value
 
 Vector = tuple[float, ...]
 
@@ -80,34 +80,36 @@ class Belief:
         return math.fsum(weight * one.improvement(best) for weight, one in self.parts)
 
 
-def features(space: Space, points: Sequence[Point]) -> dict[Point, Vector]:
+def features(space: Space, points: Iterable[Point]) -> dict[Point, Vector]:
     """Return the features of points: each from -1 to 1 over the space."""
-    columns: list[dict[Point, float]] = []
-    ordered = [index for index, values in enumerate(space.values) if space.is_ordered(index) and len(values) > 1]
-    for index in ordered:
-        columns.append({point: math.log2(_number(point, index)) for point in points})
-    for first, second in itertools.combinations(ordered, 2):
-        columns.append({point: math.log2(min(_number(point, first), _number(point, second))) for point in points})
-    scaled = [_scaled(column) for column in columns]
-    for index, values in enumerate(space.values):
-        if index not in ordered and len(values) > 1:
-            scaled += [
-                {point: _CATEGORY_SPREAD if point[index] == value else -_CATEGORY_SPREAD for point in points}
-                for value in values
-            ]
-    return {point: tuple(column[point] for column in scaled) for point in points}
+    varied = [index for index, values in enumerate(space.values) if len(values) > 1]
+    ordered = [index for index in varied if space.is_ordered(index)]
+    # The smaller of two amounts is one of them: one amount alone is the smaller of itself and itself.
+    pairs = [(index, index) for index in ordered] + list(itertools.combinations(ordered, 2))
+    ranges = [_range(space.values[first], space.values[second]) for first, second in pairs]
+    names = [(index, value) for index in varied if index not in ordered for value in space.values[index]]
+
+    def vector(point: Point) -> Vector:
+        amounts = (math.log2(min(_number(point[first]), _number(point[second]))) for first, second in pairs)
+        scaled = (_scaled(amount, low, high) for amount, (low, high) in zip(amounts, ranges, strict=True))
+        return (*scaled, *(_CATEGORY_SPREAD * (1 if point[index] == value else -1) for index, value in names))
+
+    return {point: vector(point) for point in points}
 
 
-def _number(point: Point, index: int) -> float:
-    value = point[index]
+def _range(one: Sequence[Value], other: Sequence[Value]) -> tuple[float, float]:
+    """Return the least and the largest of the smaller of two amounts, as logarithms."""
+    first, second = [_number(value) for value in one], [_number(value) for value in other]
+    return math.log2(min(*first, *second)), math.log2(min(max(first), max(second)))
+
+
+def _number(value: Value) -> float:
     assert not isinstance(value, str), "only numbers are ordered"
     return float(value)
 
 
-def _scaled(column: Mapping[Point, float]) -> dict[Point, float]:
-    low, high = min(column.values()), max(column.values())
-    half = (high - low) / 2
-    return {point: (value - low) / half - 1 if half else 0.0 for point, value in column.items()}
+def _scaled(value: float, low: float, high: float) -> float:
+    return 2 * (value - low) / (high - low) - 1 if high > low else 0.0
 
 
 @dataclass(frozen=True)
@@ -122,25 +124,29 @@ def beliefs(known: Sequence[tuple[Vector, float]], wanted: Sequence[Vector], sai
     """Return what the observations say of other points; `said` is what the laws say of both."""
     views = _views([value for _, value in known], len(wanted), said)
     places = [place for place, _ in known]
-    fits = [_fit(places, *parameters) for parameters in itertools.product(_LENGTHS, _SHARES, _SIZES)]
-    weighed = [
-        (fit.log_likelihood(view.rest) + math.log(view.prior), index, view)
-        for index, fit in enumerate(fits)
-        for view in views
-    ]
-    most = max(logarithm for logarithm, _, _ in weighed)
+    between = [[_relation(one, other) for other in places] for one in places]
+    kernels = [_Kernel(*parameters) for parameters in itertools.product(_LENGTHS, _SHARES, _SIZES)]
+    fits = [_fit(kernel, between) for kernel in kernels]
+    weighed = []
+    for index, fit in enumerate(fits):
+        for view in views:
+            half = fit.whitened(view.rest)
+            weighed.append((fit.log_scale - 0.5 * _product(half, half) + math.log(view.prior), index, half, view))
+    most = max(logarithm for logarithm, _, _, _ in weighed)
     likely = [
-        (weight, index, view)
-        for logarithm, index, view in weighed
+        (weight, index, half, view)
+        for logarithm, index, half, view in weighed
         if (weight := math.exp(logarithm - most)) > _LEAST_WEIGHT
     ]
-    total = math.fsum(weight for weight, _, _ in likely)
+    total = math.fsum(weight for weight, _, _, _ in likely)
     found = []
     for number, place in enumerate(wanted):
-        at = [fit.at(place) for fit in fits]
+        across = [_relation(place, other) for other in places]
+        own = _relation(place, place)
+        at = [fit.at(own, across) for fit in fits]
         parts = [
-            (weight / total, Normal(view.said[number] + _product(at[index][0], view.rest), at[index][1]))
-            for weight, index, view in likely
+            (weight / total, Normal(view.said[number] + _product(at[index][0], half), at[index][1]))
+            for weight, index, half, view in likely
         ]
         found.append(Belief(parts))
     return found
@@ -176,46 +182,51 @@ def _product(one: Sequence[float], other: Sequence[float]) -> float:
     return total
 
 
-@dataclass(frozen=True)
-class _Fit:
-    """A process whose observations stand in these places."""
+def _relation(one: Vector, other: Vector) -> tuple[float, float]:
+    """Return the mean squared distance of two places and the mean product of their features."""
+    count = max(len(one), 1)
+    return math.dist(one, other) ** 2 / count, _product(one, other) / count
 
-    places: Sequence[Vector]
-    whitening: Sequence[Sequence[float]]  # rows of the inverse of the covariance's Cholesky factor, up to the diagonal
+
+@dataclass(frozen=True)
+class _Kernel:
+    """How two places' values go together, by their relation."""
+
     length: float
     share: float
     size: float
 
-    def log_likelihood(self, values: Sequence[float]) -> float:
-        half = [_product(row, values) for row in self.whitening]
-        return -0.5 * _product(half, half) + sum(math.log(row[-1]) for row in self.whitening)
-
-    def at(self, place: Vector) -> tuple[list[float], float]:
-        """Return the weights of the observations in the mean at a place, and the standard deviation there."""
-        across = [_covariance(place, other, self.length, self.share, self.size) for other in self.places]
-        half = [_product(row, across) for row in self.whitening]
-        variance = _covariance(place, place, self.length, self.share, self.size) - _product(half, half)
-        count = len(half)
-        weights = [sum(self.whitening[i][j] * half[i] for i in range(j, count)) for j in range(count)]
-        return weights, math.sqrt(max(variance, 1e-12))
+    def covariance(self, relation: tuple[float, float]) -> float:
+        squared, product = relation
+        smooth = math.exp(-1.5 * squared / self.length**2)
+        return _LEVEL**2 + self.size**2 * (self.share * smooth + (1 - self.share) * product)
 
 
-def _fit(places: Sequence[Vector], length: float, share: float, size: float) -> _Fit:
-    covariance = [
-        [
-            _covariance(one, other, length, share, size) + (_NOISE**2 if i == j else 0.0)
-            for j, other in enumerate(places)
-        ]
-        for i, one in enumerate(places)
-    ]
-    return _Fit(places, _inverse(_cholesky(covariance)), length, share, size)
+@dataclass(frozen=True)
+class _Fit:
+    """A process whose observations stand in certain places."""
+
+    kernel: _Kernel
+    whitening: Sequence[Sequence[float]]  # rows of the inverse of the covariance's Cholesky factor, up to the diagonal
+    log_scale: float  # of the likelihood
+
+    def whitened(self, values: Sequence[float]) -> list[float]:
+        """Return what would be independent, each of variance 1."""
+        return [_product(row, values) for row in self.whitening]
+
+    def at(self, own: tuple[float, float], across: Sequence[tuple[float, float]]) -> tuple[list[float], float]:
+        """Return a place's whitened covariances with the observations, and the standard deviation there."""
+        half = self.whitened([self.kernel.covariance(relation) for relation in across])
+        variance = self.kernel.covariance(own) - _product(half, half)
+        return half, math.sqrt(max(variance, 1e-12))
 
 
-def _covariance(one: Vector, other: Vector, length: float, share: float, size: float) -> float:
-    squared = sum((a - b) ** 2 for a, b in zip(one, other, strict=True))
-    product = _product(one, other) / max(len(one), 1)
-    smooth = math.exp(-squared / (2 * length * length * max(len(one), 1) / 3))
-    return _LEVEL**2 + size * size * (share * smooth + (1 - share) * product)
+def _fit(kernel: _Kernel, between: Sequence[Sequence[tuple[float, float]]]) -> _Fit:
+    covariance = [[kernel.covariance(relation) for relation in row] for row in between]
+    for index, row in enumerate(covariance):
+        row[index] += _NOISE**2
+    whitening = _inverse(_cholesky(covariance))
+    return _Fit(kernel, whitening, math.fsum(math.log(row[-1]) for row in whitening))
 
 
 def _cholesky(matrix: Sequence[Sequence[float]]) -> list[list[float]]:

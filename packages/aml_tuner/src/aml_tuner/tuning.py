@@ -5,14 +5,14 @@ from __future__ import annotations
 import fcntl
 import logging
 import threading
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import FIRST_COMPLETED, Future, ThreadPoolExecutor, wait
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
 from aml_tool_core import outputs
-from aml_tool_core.errors import ToolError
+from aml_tool_core.errors import Interrupted, ToolError
 
 from aml_tuner import objective, quick, trial
 from aml_tuner.configuration import Plan
@@ -24,17 +24,23 @@ from aml_tuner.trial import NotDeleted, Trial
 log = logging.getLogger("aml_tuner")
 
 
-def tune(plan: Plan, trials: Path, brought: Path | None = None) -> tuple[list[dict[str, Any]], int]:
+def tune(
+    plan: Plan, trials: Path, brought: Path | None = None, begin: Callable[[], None] = lambda: None
+) -> tuple[list[dict[str, Any]], int]:
     """Make all trials; return what came of each, in the order of their end, and how many were finished before.
 
-    `brought` holds trials of an earlier tuning, which are taken over. Whatever happens, what was deployed is deleted
-    before this returns or raises. Raises ToolError where the folder of trials cannot be used.
+    `brought` holds trials of an earlier tuning, which are taken over. `begin` is called once all inputs are found good,
+    before the first trial. Whatever happens, what was deployed is deleted before this returns or raises. Raises ToolError where the folder of trials cannot be used.
     """
     try:
         with _alone(trials):
             if brought is not None:
                 take_over(brought, trials)
-            return _tune(plan, trials)
+            try:
+                return _tune(plan, trials, begin)
+            except Interrupted as stop:
+                stop.left = _kept_words(plan, trials)
+                raise
     except OSError as error:
         raise ToolError(
             f"{error.filename or trials}: {error.strerror or error}; free space, or name a folder that can be written "
@@ -56,19 +62,28 @@ def _alone(trials: Path) -> Iterator[None]:
         yield
 
 
-def _tune(plan: Plan, trials: Path) -> tuple[list[dict[str, Any]], int]:
+def _finished(plan: Plan, trials: Path) -> dict[Point, dict[str, Any]]:
+    found = {point: trial.finished(Trial.of(plan, point, trials)) for point in plan.space.grid()}
+    return {point: document for point, document in found.items() if document is not None}
+
+
+def _kept_words(plan: Plan, trials: Path) -> str:
+    count = len(_finished(plan, trials))
+    kept = f"{count} finished trial{' is' if count == 1 else 's are'} kept in {trials}, start again to go on"
+    return kept if count else "no trial was finished"
+
+
+def _tune(plan: Plan, trials: Path, begin: Callable[[], None]) -> tuple[list[dict[str, Any]], int]:
     for one in trial.left_over(trials, plan):
         log.warning("trial %s was cut short; deleting what it deployed", one.folder.name)
         trial.delete(one)
-    done: dict[Point, dict[str, Any]] = {}
-    for point in plan.space.grid():
-        if (found := trial.finished(Trial.of(plan, point, trials))) is not None:
-            done[point] = found
+    done = _finished(plan, trials)
     before = len(done)
     if before:
         log.info("%d trials were finished before and are not run again", before)
     if before < plan.max_trials:
         trial.check_profiler(plan, trials)
+    begin()
     _run(plan, trials, done)
     return list(done.values()), before
 
@@ -108,11 +123,10 @@ def _suggested(plan: Plan, done: dict[Point, dict[str, Any]], under_way: Sequenc
 
 
 def outcomes(plan: Plan, done: Mapping[Point, Mapping[str, Any]]) -> dict[Point, Outcome]:
-    """Return what the search learns from each trial; one that failed counts as a bit worse than the worst."""
+    """Return what the search learns from each trial; one that failed says nothing of speed and is far off."""
     scores = {point: objective.score(document["metrics"], plan.objective) for point, document in done.items()}
-    known = [score for score in scores.values() if score is not None]
     excesses = [document["excess"] for document in done.values()]
-    failed = Outcome(min(known, default=0.0) - 1.0, max(excesses, default=0.0) + 1.0)
+    failed = Outcome(None, max(excesses, default=0.0) + 1.0)
     return {
         point: failed if score is None else Outcome(score, None if done[point]["feasible"] else done[point]["excess"])
         for point, score in scores.items()
