@@ -48,8 +48,14 @@ def found(
         for point in quick.suggest(space, tried, count):
             score = math.log(rate(surface, point)) + draw.gauss(0, noise)
             tried[point] = Outcome(score, None if holds(point, least_places) else math.log(95))
-    best = max((point for point in tried if tried[point].holds), key=lambda point: tried[point].score)
+    best = max((point for point in tried if tried[point].holds), key=lambda point: measured_at(tried, point))
     return rate(surface, best) / max(rate(surface, point) for point in space.grid() if holds(point, least_places))
+
+
+def measured_at(tried: dict[Point, Outcome], point: Point) -> float:
+    score = tried[point].score
+    assert score is not None
+    return score
 
 
 def holds(point: Point, least_places: int) -> bool:
@@ -76,16 +82,20 @@ def test_trials_that_miss_a_limit_do_not_speak_against_what_else_they_try(least_
 @pytest.mark.parametrize("noise", [0.0, 0.03])
 @pytest.mark.parametrize("example", MEASURED)
 def test_it_finds_what_was_best_on_a_real_deployment(example: str, noise: float) -> None:
-    shares = [found(SMALL, MEASURED[example], seed, least_places=2, noise=noise) for seed in range(SEEDS)]
+    seeds = range(SEEDS if noise else 1)  # without noise, each is as the other
+    shares = [found(SMALL, MEASURED[example], seed, least_places=2, noise=noise) for seed in seeds]
     print(f"{example}, noise of {noise:.0%}: {sorted(round(share, 3) for share in shares)}")
-    assert sum(share >= 0.95 for share in shares) >= (0.875 if noise else 1) * SEEDS, shares
+    assert sum(share >= 0.95 for share in shares) >= (0.875 if noise else 1) * len(seeds), shares
 
 
 @pytest.mark.parametrize("noise", [0.0, 0.05, 0.1])
 def test_noise_misleads_it_seldom(noise: float) -> None:
-    shares = [found(SMALL, DISTURBED, seed, least_places=2, noise=noise) for seed in range(SEEDS)]
+    seeds = range(SEEDS if noise else 1)
+    shares = [found(SMALL, DISTURBED, seed, least_places=2, noise=noise) for seed in seeds]
     print(f"noise of {noise:.0%}: {sorted(round(share, 3) for share in shares)}")
-    assert sum(share > 0.94 for share in shares) >= 0.75 * SEEDS, shares  # the second and third are 3 and 5 % behind
+    assert sum(share > 0.94 for share in shares) >= 0.75 * len(seeds), (
+        shares
+    )  # the second and third are 3 and 5 % behind
 
 
 def test_what_holds_is_found_where_the_middle_does_not() -> None:
@@ -137,11 +147,12 @@ def test_settings_that_no_law_knows_are_learnt_too() -> None:
 
 def test_a_trial_that_failed_says_nothing_of_speed() -> None:
     surface = MEASURED["digits"]
-    tried = {point: Outcome(math.log(rate(surface, point))) for point in [(2, 4, 2), (2, 4, 1)]}
+    points: list[Point] = [(2, 4, 2), (2, 4, 1)]
+    tried = {point: Outcome(math.log(rate(surface, point))) for point in points}
     (following,) = quick.suggest(SMALL, tried)
-    failed = {**tried, (1, 8, 4): Outcome(None, 1.0), (1, 1, 4): Outcome(None, 1.0)}
+    failed: dict[Point, Outcome] = {**tried, (1, 8, 4): Outcome(None, 1.0), (1, 1, 4): Outcome(None, 1.0)}
     assert quick.suggest(SMALL, failed) == [following]
-    only = {(2, 4, 2): Outcome(None, 1.0)}
+    only: dict[Point, Outcome] = {(2, 4, 2): Outcome(None, 1.0)}
     assert quick.suggest(SMALL, only, 2) != quick.suggest(SMALL, {}, 2)
 
 
@@ -178,7 +189,7 @@ def test_what_has_no_order_is_told_apart() -> None:
     for _ in range(6):
         (point,) = quick.suggest(space, tried)
         tried[point] = Outcome(math.log(speed[str(point[0])] * min(float(point[1]), 4) ** 0.5))
-    assert max(tried, key=lambda point: tried[point].score)[0] == "F4"
+    assert max(tried, key=lambda point: measured_at(tried, point))[0] == "F4"
 
 
 def test_beliefs_follow_the_observations() -> None:

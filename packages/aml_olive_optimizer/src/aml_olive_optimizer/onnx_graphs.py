@@ -36,8 +36,8 @@ def read(model: Path) -> tuple[list[Input], bool]:
     weights = {tensor.name for tensor in proto.graph.initializer}
     inputs = []
     for entry in proto.graph.input:
-        if entry.name in weights:
-            continue
+        if entry.name in weights or entry.type.HasField("optional_type"):
+            continue  # it need not be fed
         tensor = entry.type.tensor_type
         shape = tuple(
             dimension.dim_value if dimension.HasField("dim_value") else (dimension.dim_param or None)

@@ -53,7 +53,6 @@ _DATALESS_METRICS = ("latency", "throughput")
 _NAMED_DATA = frozenset(["dummydatacontainer", "rawdatacontainer"])
 _KEEP_INPUTS = frozenset(
     [
-        "orttransformersoptimization",
         "onnxpeepholeoptimizer",
         "onnxquantization",
         "onnxdynamicquantization",

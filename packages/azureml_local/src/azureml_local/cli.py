@@ -116,7 +116,8 @@ def _supervise_parser() -> argparse.ArgumentParser:
 def run_up(home: Home, arguments: argparse.Namespace) -> int:
     """Start the supervisor and wait until it is ready."""
     find_haproxy()
-    found = find_azurite(home, arguments.azurite, os.environ)
+    if not home.settings_path.exists():
+        find_azurite(home, arguments.azurite, os.environ)  # a wrong one leaves no home behind
     home.make()
     with _lock(home):
         settings = _prepare(home, arguments)
@@ -127,7 +128,7 @@ def run_up(home: Home, arguments: argparse.Namespace) -> int:
         if supervisor is None:
             _sweep(home, settings)
             home.supervisor_path.unlink(missing_ok=True)
-            azurite = found or _install_azurite(home)
+            azurite = find_azurite(home, arguments.azurite, os.environ) or _install_azurite(home)
             if not arguments.foreground:
                 _spawn(home, azurite)
         if not arguments.foreground:
