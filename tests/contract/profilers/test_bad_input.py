@@ -161,6 +161,16 @@ def test_the_engine_is_not_installed(case: Case) -> None:
     refused(case, "wrk: not found on PATH; install it", code=1)
 
 
+def test_input_that_is_found_bad_late_leaves_the_report_of_an_earlier_run(case: Case) -> None:
+    outputs = case.folder / "outputs"
+    outputs.mkdir()
+    (outputs / "report.json").write_text("of an earlier run")
+    case.config["profiler_config"]["payload_classes"] = "file"
+    outcome = case.run()
+    assert outcome.code == 2 and "config.json: /profiler_config/payload_classes: " in outcome.error
+    assert (outputs / "report.json").read_text() == "of an earlier run"
+
+
 def test_a_failed_run_leaves_no_report_of_an_earlier_one(case: Case) -> None:
     outputs = case.folder / "outputs"
     outputs.mkdir()

@@ -8,11 +8,13 @@ import subprocess
 import sys
 import textwrap
 import time
+from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 
 import pytest
 from aml_tool_core import CriteriaMissed, Flag, InputError, Job, Kind, Tool, ToolError
+from aml_tool_core.errors import Interrupted
 from aml_tool_core.main import outcome
 
 
@@ -167,6 +169,40 @@ def test_refused_input_removes_nothing(argv: list[str], left_by_an_earlier_run: 
     before = names(left_by_an_earlier_run)
     assert outcome(replace(tool(fail), outputs=("report.json",)), argv) == 2
     assert names(left_by_an_earlier_run) == before
+
+
+def refuse(_job: Job) -> None:
+    raise InputError("config.json: /profiler_config: no candidate keeps them")
+
+
+def stop(_job: Job) -> None:
+    raise Interrupted(signal.SIGINT)
+
+
+@pytest.mark.parametrize(("end", "code"), [(refuse, 2), (stop, 130)])
+@pytest.mark.parametrize("has_begun", [False, True])
+def test_what_is_refused_or_stopped_before_it_began_removes_nothing(
+    has_begun: bool, end: Callable[[Job], None], code: int, config: Path, left_by_an_earlier_run: Path
+) -> None:
+    def run(job: Job) -> None:
+        if has_begun:
+            job.begin()
+            assert names(left_by_an_earlier_run) == {"mine.txt"}
+        end(job)
+
+    before = names(left_by_an_earlier_run)
+    assert outcome(replace(tool(run), outputs=("report.json", "report.html")), ["--config_path", str(config)]) == code
+    assert names(left_by_an_earlier_run) == ({"mine.txt"} if has_begun else before)
+
+
+def test_what_a_run_has_written_itself_stays_when_it_fails_then(config: Path, left_by_an_earlier_run: Path) -> None:
+    def run(job: Job) -> None:
+        job.begin()
+        (job.outputs / "report.json").write_text("{}")
+        fail(job)
+
+    assert outcome(replace(tool(run), outputs=("report.json", "report.html")), ["--config_path", str(config)]) == 1
+    assert names(left_by_an_earlier_run) == {"mine.txt", "report.json"}
 
 
 @pytest.mark.parametrize("obstacle", ["file", "link"])

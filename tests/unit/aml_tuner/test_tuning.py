@@ -255,6 +255,27 @@ def test_bad_input_is_exit_code_2_before_anything_is_deployed(
     assert world.calls("deploy") == []
 
 
+def test_what_is_refused_leaves_the_answer_and_what_is_interrupted_says_what_is_kept(world: World) -> None:
+    world.config |= {"parameters": {"worker_count": [1, 2]}}
+    assert world.run()[0] == 0
+    answer = world.work / "outputs" / "summary.json"
+    before = answer.read_bytes()
+    world.config["constraints"] = {"accuracy-f1": 0.9}
+    assert world.run()[0] == 2
+    assert answer.read_bytes() == before, "bad input has changed nothing"
+    del world.config["constraints"]
+    world.config["parameters"] = {"worker_count": [1, 2, 4, 8]}
+    world.rules["profile_sec"] = WAIT_SEC
+    deployed = len(world.calls("deploy"))
+    process = world.start()
+    wait_for(lambda: len(world.calls("deploy")) > deployed or process.poll() is not None)
+    process.send_signal(signal.SIGINT)
+    _, said = process.communicate(timeout=WAIT_SEC)
+    assert process.returncode == 130
+    assert said.splitlines()[-1].endswith("2 finished trials are kept in outputs/trials, start again to go on")
+    assert not answer.exists(), "it had begun"
+
+
 def test_the_weights_decide(world: World) -> None:
     world.config["objective"] = {"succeeded_per_sec": 1, "latency_ms_99": 1}
     assert world.run()[0] == 0

@@ -94,15 +94,15 @@ def parser(tool: Tool) -> argparse.ArgumentParser:
 
 def _run(tool: Tool, argv: Sequence[str]) -> None:
     job = _job(tool, argv)
-    removed = outputs.remove(
-        [job.outputs / name for name in tool.outputs],
-        but=[path for path in job.values.values() if isinstance(path, Path)],
-    )
-    if removed:
-        logging.getLogger(tool.name).info("removed what an earlier run left: %s", ", ".join(map(str, removed)))
     if tool.outputs:
         outputs.check_writable(job.outputs)
-    tool.run(job)
+    try:
+        tool.run(job)
+    except (InputError, Interrupted):
+        raise  # refused or stopped before it began, it has changed nothing
+    except Exception:
+        job.begin()  # failed, however early: nobody is to take an earlier run's outputs for this one's
+        raise
 
 
 def _job(tool: Tool, argv: Sequence[str]) -> Job:

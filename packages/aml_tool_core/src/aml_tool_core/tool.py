@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+import logging
+import threading
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from enum import Enum
 from pathlib import Path
 from typing import Any
 
-from aml_tool_core.outputs import DEFAULT_FOLDER
+from aml_tool_core.outputs import DEFAULT_FOLDER, remove
 
 
 class Kind(Enum):
@@ -51,6 +53,21 @@ class Job:
     values: Mapping[str, Any]  # by Flag.key: Path, bool, float (seconds), str or list by its kind; None if absent
     documents: Mapping[str, Any] = field(default_factory=dict)  # by Flag.key, for flags with a schema
     outputs: Path = DEFAULT_FOLDER
+    _begun: threading.Event = field(default_factory=threading.Event, repr=False, compare=False)
+
+    def begin(self) -> None:
+        """Remove what an earlier run left under the names of the tool's outputs.
+
+        A tool that has such calls this once its inputs are found good, and before it loads, deploys or writes anything.
+        """
+        if self._begun.is_set():
+            return
+        self._begun.set()
+        given = [path for path in self.values.values() if isinstance(path, Path)]
+        removed = remove([self.outputs / name for name in self.tool.outputs], but=given)
+        if removed:
+            told = ", ".join(map(str, removed))
+            logging.getLogger(self.tool.name).info("removed what an earlier run left: %s", told)
 
     def path(self, key: str) -> Path:
         """Return a path flag that must be there (a required one, or one the tool has checked)."""
@@ -72,6 +89,6 @@ class Tool:
     flags: tuple[Flag, ...]
     run: Callable[[Job], None]
     epilog: str = ""
-    # Its own final files in ./outputs. Those of an earlier run are removed before `run`: when it fails, nobody takes
-    # them for its own.
+    # Its own final files in ./outputs. Those of an earlier run are removed by `Job.begin`, which `run` calls, and where
+    # `run` fails otherwise than by its input: nobody takes them for its own.
     outputs: tuple[str, ...] = ()

@@ -30,7 +30,7 @@ def run(job: Job) -> None:
     # Before anything is deployed: the optimizer's files may not be what they should be.
     sources = job.values["optimized_parameters_path"], job.values["candidates_path"]
     known = {plan.trial_id(point): model_of(*sources, plan.space.variant(point)) for point in plan.space.grid()}
-    done, before = tuning.tune(plan, trials, job.values["resume_path"])
+    done, before = tuning.tune(plan, trials, job.values["resume_path"], job.begin)
     tuning.check_any_worked(done)
     document = summary.document(plan, summary.Made(done, before, known, started_at), NAME, _VERSION)
     outputs.write_json(job.outputs / summary.FILE_NAME, document, summary.SCHEMA)

@@ -30,7 +30,8 @@ def tune(
     """Make all trials; return what came of each, in the order of their end, and how many were finished before.
 
     `brought` holds trials of an earlier tuning, which are taken over. `begin` is called once all inputs are found good,
-    before the first trial. Whatever happens, what was deployed is deleted before this returns or raises. Raises ToolError where the folder of trials cannot be used.
+    before the first trial. Whatever happens, what was deployed is deleted before this returns or raises. Raises
+    ToolError where the folder of trials cannot be used.
     """
     try:
         with _alone(trials):

@@ -112,6 +112,7 @@ def run(profiler: Profiler, job: Job) -> None:
         facts = _facts(profiler, session)
         payloads_here = list(session.payloads.values())
         job.begin()
+        job.begin()
         nodes.follow(
             node, facts, session.engine, session.plan, payloads_here, shares.keep,
             lambda: node_reports.clear(shares.folder, 1),
@@ -137,6 +138,7 @@ def _report(
     """Make all runs and write what they showed."""
     facts = _facts(profiler, session)
     kept = _checkpoint(profiler, job, session, node, log)
+    job.begin()
     job.begin()
     # Beside runs of another list, or brought from elsewhere, the nodes' own reports are another measurement's.
     afresh = kept.taken_over or not kept.on_disk
