@@ -207,6 +207,37 @@ def test_what_differs_is_listed(measured: Any, read: Any) -> None:
     assert change(compared, "core_hour_per_million_requests").judgement is None
 
 
+def searched(
+    document: dict[str, Any], value: float | None, interval: list[float | None], **limits: float
+) -> dict[str, Any]:
+    answer = None if value is None else {"value": value, "interval": interval, "confirmed": True, "run": 1}
+    search = {
+        "axis": "connections", "objective": "requests_per_sec", "constraints": limits or {"latency_ms_99": 100.0},
+        "max_runs": 12, "precision_percent": 1.0, "answer": answer, "stopped": "narrow", "reason": "narrow",
+    }  # fmt: skip
+    load = {**document["load"], "connections": int(value or 1)}
+    return {**document, "load": load, "search": search}
+
+
+def test_searches_are_compared_by_their_answers(measured: Any, read: Any) -> None:
+    base = read("a.json", searched(measured(), 8, [8, 8]))
+    for name, found, passes in (
+        ("better.json", searched(measured(), 11, [11, 12]), True),
+        ("worse.json", searched(measured(), 5, [5, 6]), False),
+        ("open.json", searched(measured(), 7, [7, None]), True),  # may be as many
+        ("none.json", searched(measured(), None, []), False),
+    ):
+        compared = compare(base, read(name, found), allow_different=False)
+        assert {one.metric.key for one in compared.changes}.isdisjoint({"latency_ms_99", "latency_ms_50"})
+        failed = [line for line in regressions(compared, 5.0) if "search_answer" in line]
+        assert bool(failed) is not passes, (name, failed)
+        assert change(compared, "search_answer").base == 8
+    with pytest.raises(InputError, match="constraints: latency_ms_99 100 and latency_ms_99 50"):
+        compare(base, read("b.json", searched(measured(), 8, [8, 8], latency_ms_99=50.0)), allow_different=False)
+    with pytest.raises(InputError, match="what is searched: connections and none"):
+        compare(base, read("c.json", measured()), allow_different=False)
+
+
 def test_minutes_that_hold_more_than_the_run_are_told(measured: Any, read: Any) -> None:
     whole = measured(has_endpoint=True)
     short = {

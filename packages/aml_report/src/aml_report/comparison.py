@@ -25,6 +25,9 @@ _MUST_BE_ALIKE = (
     ("/load/timeout_sec", "timeout_sec"),
     ("/tool/engine/name", "engine"),
 )
+# A search finds its load, so the load is no condition but the result.
+_FOUND = frozenset({"/load/target_rps", "/load/connections"})
+_OF_SEARCHES = (("/search/axis", "what is searched"), ("/search/constraints", "constraints"))
 _SCHEDULE = ("/load/schedule", "schedule of the load model")
 # What may differ, since it may be what is being compared, and is worth knowing.
 _WORTH_KNOWING = (
@@ -113,6 +116,8 @@ class Comparison:
 def compare(base: Report, new: Report, *, allow_different: bool) -> Comparison:
     """Compare two reports. Raises InputError where they are not comparable, unless that is allowed."""
     rules = (*_MUST_BE_ALIKE, *_closed_loop_rules(base.document), *_schedule_rules(base.document, new.document))
+    if "search" in base.document or "search" in new.document:
+        rules = (*(rule for rule in rules if rule[0] not in _FOUND), *_OF_SEARCHES)
     unlike = _differences(base.document, new.document, rules)
     if unlike and not allow_different:
         raise InputError(
@@ -213,6 +218,8 @@ def _differences(base: Document, new: Document, rules: Sequence[tuple[str, str]]
 def _said(value: Any) -> str:
     if value is None:
         return "none"
+    if isinstance(value, dict):
+        return ", ".join(f"{key} {_said(one)}" for key, one in value.items())
     text = f"{value:g}" if isinstance(value, float) else str(value)
     is_hash = len(text) == 64 and set(text) <= set("0123456789abcdef")
     return f"{text[:_HASH_SHOWN]}…" if is_hash else text

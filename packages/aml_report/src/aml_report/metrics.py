@@ -45,7 +45,12 @@ class Metric:
 
 
 def metrics_of(document: Document) -> list[Metric]:
-    """Return the metrics that can be looked for in a report like this one."""
+    """Return the metrics that can be looked for in a report like this one.
+
+    A search's latencies are those at its own answer: near the limit, whatever the target. The answer is what compares.
+    """
+    if "search" in document:
+        return [_answer(document), *_rates(), *_costs(document), *_usage(document)]
     return [*_latencies(document, "latency_ms", "Latency", gated=True), *_rates(), *_costs(document),
             *_latencies(document, "service_time_ms", "Service time", gated=False), *_usage(document)]  # fmt: skip
 
@@ -65,6 +70,22 @@ def _latencies(document: Document, key: str, title: str, *, gated: bool) -> Iter
         )
     for entry in ("mean", "max") if percentiles else ():
         yield Metric(f"{key}_{entry}", f"{title} {entry}", "ms", Better.LOWER, value=_reader(f"/result/{key}/{entry}"))
+
+
+def _answer(document: Document) -> Metric:
+    unit = "/s" if at(document, "/search/axis") == "target_rps" else "connections"
+
+    def value(one: Document) -> float | None:
+        return float(at(one, "/search/answer/value") or 0.0) if "search" in one else None  # 0: no load holds
+
+    def interval(one: Document) -> Interval | None:
+        low, high = at(one, "/search/answer/interval") or (None, None)
+        return None if low is None and high is None else (low or 0.0, math.inf if high is None else high)
+
+    return Metric(
+        "search_answer", "Largest load that holds", unit, Better.HIGHER, value, interval,
+        per_run=False, gated=lambda one: "search" in one,
+    )  # fmt: skip
 
 
 def _rates() -> Iterator[Metric]:
