@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import replace
 
 import pytest
-from aml_tool_core.profiling import Result, Schedule
+from aml_tool_core.profiling import Histogram, Result, Schedule
 from aml_tool_core.profiling.choices import best_of, choices, front, knee, nearest_miss, score
 from aml_tool_core.profiling.runs import Run
 
@@ -55,6 +55,36 @@ def test_there_is_no_knee_on_two_points_a_line_or_a_curve_that_flattens(points: 
     assert knee([run_of(number, *point) for number, point in enumerate(points, 1)]) is None
 
 
+@pytest.mark.parametrize(
+    "points",
+    [
+        [(569, 54.99), (749, 55.11), (1479, 59.31)],  # a bend by a fifth, which costs 4 ms
+        [(569, 20.0), (749, 20.2), (1479, 24.9)],
+    ],
+)
+def test_there_is_no_knee_where_p99_hardly_rises(points: list[tuple[float, float]]) -> None:
+    assert knee([run_of(number, *point) for number, point in enumerate(points, 1)]) is None
+    steep = [*points[:2], (points[2][0], 1.5 * points[0][1])]
+    assert knee([run_of(number, *point) for number, point in enumerate(steep, 1)]) is not None
+
+
+def test_there_is_no_knee_where_the_ends_intervals_overlap() -> None:
+    def run(number: int, rate: float, p99_ms: float, slowest_ms: float) -> Run:
+        base = result_of(rate)
+        count = base.completed
+        slow = round(0.012 * count)  # just enough for p99 to be one of them; its interval has others too
+        seen = Histogram.of([(10_000, count - slow), (round(1000 * p99_ms), slow - 6), (round(1000 * slowest_ms), 6)])
+        return run_of(number, rate, result=replace(base, latency=seen))
+
+    runs = [run(1, 100, 12, 90), run(2, 110, 12.2, 90), run(3, 120, 16, 90)]
+    first, last = (one.result.latency.percentile(99.0) for one in (runs[0], runs[-1]))
+    assert last.value_us > 1.25 * first.value_us
+    assert first.upper_us is not None and last.lower_us is not None and last.lower_us < first.upper_us
+    assert knee(runs) is None
+    sure = [run_of(number, rate, p99_ms) for number, rate, p99_ms in [(1, 100, 12), (2, 110, 12.2), (3, 120, 16)]]
+    assert knee(sure) is not None
+
+
 def test_an_overloaded_run_that_answers_less_does_not_bend_the_curve() -> None:
     found = knee([*curve(), run_of(8, 650, 9000)])
     assert found is not None and found.run.number == 5
@@ -68,6 +98,35 @@ def test_the_best_keeps_every_demand(objective: str, best: int) -> None:
     runs = [run_of(n, rate, p99, demands={"latency_ms_99": 25}) for n, (rate, p99) in enumerate(CURVE, 1)]
     found = best_of(runs, objective)
     assert found is not None and found.number == best
+
+
+@pytest.mark.parametrize("rates", [(100.0, 99.7, 99.9), (99.7, 100.0, 100.2)])
+def test_of_equals_the_best_has_the_lower_p99_then_fewer_connections_and_is_on_the_front(
+    rates: tuple[float, ...],
+) -> None:
+    def run(number: int, connections: int, rate: float, p99_ms: float) -> Run:
+        at = replace(POINT, connections=connections, target_rps=100.0)
+        return run_of(number, rate, p99_ms, point=at)
+
+    runs = [run(1, 8, rates[0], 20.9), run(2, 4, rates[1], 9.7), run(3, 2, rates[2], 30)]
+    found = choices(runs, "succeeded_per_sec")[0]
+    assert found.best is runs[1] and numbers(found.front) == [2]
+    alike = [run(1, 8, rates[0], 20), run(2, 4, rates[1], 20), run(3, 6, rates[2], 20)]
+    found = choices(alike, "succeeded_per_sec")[0]
+    assert found.best is alike[1]
+
+
+def test_failures_are_no_rounding() -> None:
+    clean, failing = run_of(1, 100, 20), run_of(2, 100, 10, result=result_of(100, 10, failed=9))
+    assert failing.standing.feasible
+    assert best_of([failing, clean], "succeeded_per_sec") is clean
+    assert best_of([failing, clean], "requests_per_sec") is failing
+
+
+def test_the_front_is_of_runs_that_hold_where_any_does() -> None:
+    runs = [run_of(1, 100, 10, demands={"latency_ms_99": 15}), run_of(2, 200, 20, demands={"latency_ms_99": 15})]
+    assert numbers(front(runs)) == [1]
+    assert numbers(front(runs[1:])) == [2], "for want of a better one"
 
 
 def test_cost_is_to_be_low_and_what_is_not_known_is_not_best() -> None:

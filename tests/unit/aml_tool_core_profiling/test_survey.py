@@ -58,7 +58,7 @@ def test_a_sweep_is_about_its_best_run() -> None:
     documents.validate(document, "report", "report.json")
     assert document["about_run"] == document["choices"][0]["best"] == 5
     assert document["load"]["target_rps"] == 700 and document["sla"]["met"]
-    assert document["choices"][0]["pareto_front"] == [1, 2, 3, 4, 5, 6, 7]
+    assert document["choices"][0]["pareto_front"] == [1, 2, 3, 4, 5], "of those that hold"
     assert document["choices"][0]["knee"]["run"] == 5
     html = page_text(document)
     for words in ("Best: run 5, 700 requests/s", "Throughput and p99", "Knee", "All runs", "about run 5 of 7"):
