@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import shutil
 from collections.abc import Callable
@@ -125,6 +126,39 @@ def test_a_node_that_fails_at_one_load_keeps_nobody_waiting(
     assert (again["started_at"], new["load"]["connections"]) == (made["started_at"], 4)
     # Of the run that is in another list now, no node says anything; of the new one, both do.
     assert [path.exists() for number in (1, 2) for path in shares(outcomes, number)] == [False, False, True, True]
+
+
+def test_what_a_node_did_is_never_told_of_another_point(
+    cases: Callable[[str], Case], serve: Serve, aim: Aim, port: int
+) -> None:
+    """A run is damaged and its point fails, so what follows moves up; then it is made up for, on the same list."""
+    case = aim(cases("aml_wrk_profiler"), serve("--delay_ms", "5"))
+    case.config["profiler_config"] |= {"connections": [2, 4, 6, 8], "duration_sec": 1}
+    nodes = on_nodes(case, port, 2)
+    refused = refusing(nodes[1], 4)  # its share of the 8
+
+    def start(*wanted: int) -> list[bool]:
+        """Return of which runs the nodes have reports, which are those of the runs with these numbers."""
+        outcomes = run(nodes)
+        assert [outcome.code for outcome in outcomes] == [len(wanted) < 4, 0], [one.stderr for one in outcomes]
+        made = outcomes[0].report["runs"]
+        assert [one["load"]["connections"] for one in made] == list(wanted)
+        told = []
+        for number, one in enumerate(made, 1):
+            parts = [json.loads(path.read_text()) for path in shares(outcomes, number) if path.exists()]
+            told.append(bool(parts))
+            if parts:
+                assert sum(part["load"]["connections"] for part in parts) == one["load"]["connections"]
+                assert sum(part["result"]["requests"]["sent"] for part in parts) == one["result"]["requests"]["sent"]
+        assert not any(path.exists() for path in shares(outcomes, len(made) + 1))
+        return told
+
+    assert start(2, 4, 6) == [True, True, True]
+    (nodes[0].folder / "outputs" / "runs" / "0002.json").write_text("{", encoding="utf-8")
+    refused.write_text("2")
+    assert start(2, 6, 8) == [True, False, True], "the 6 has moved to where the 4 was"
+    refused.unlink()
+    assert start(2, 4, 6, 8) == [True, True, False, False], "and back again"
 
 
 def limited(case: Case, command: str) -> None:

@@ -109,6 +109,18 @@ def test_another_list_of_loads_keeps_the_runs_of_a_load_that_is_in_both(
     assert not list(folder.parent.glob("*before*"))
 
 
+def test_what_leads_the_list_is_known_by_its_first_gap(folder: Path) -> None:
+    kept = opened(folder, MADE_FROM, None, LOG)
+    assert kept.leading([of(100.0)]) == 0
+    for rate in (100.0, 200.0, 400.0):
+        kept.keep(of(rate), measured(rate))
+    wanted = [of(rate) for rate in points(5)]
+    assert kept.leading(wanted) == 2, "the third point failed"
+    assert kept.leading(wanted[:1]) == 1 and kept.leading(wanted[1:]) == 0
+    damage(folder / "0001.json", "cut off")
+    assert opened(folder, MADE_FROM, None, LOG).leading(wanted) == 0
+
+
 def test_a_list_of_which_nothing_is_there_starts_anew(folder: Path, caplog: pytest.LogCaptureFixture) -> None:
     opened(folder, MADE_FROM, None, LOG)
     with caplog.at_level(logging.INFO):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import resource
 import subprocess
 import sys
 from dataclasses import replace
@@ -9,7 +10,7 @@ from pathlib import Path
 
 import pytest
 from aml_tool_core import ToolError
-from aml_tool_core.profiling import Artifacts, Command, Engine, Histogram, Load, LoadModel, Plan, Result
+from aml_tool_core.profiling import Artifacts, Command, Engine, Histogram, Load, LoadModel, Plan, Result, open_files
 from aml_tool_core.profiling import engine as engines
 from aml_tool_core.profiling.payload import Payload
 from aml_tool_core.profiling.result import Errors
@@ -60,6 +61,31 @@ print(open_files.most_connections())
 def test_a_generator_may_open_as_many_files_as_it_needs_up_to_the_hard_limit() -> None:
     ran = subprocess.run([sys.executable, "-c", ALLOWED], capture_output=True, text=True, check=True)
     assert ran.stdout.split() == ["100", "272", "272", "500", "428"], ran.stderr
+
+
+@pytest.mark.parametrize(
+    ("text", "limit", "most"),
+    [
+        ("32768\t60999\n", resource.RLIM_INFINITY, 28_232),
+        ("32768\t60999\n", 1_000, 928),
+        ("32768\t60999\n", 28_304, 28_232),
+        ("1024\t65535\n", resource.RLIM_INFINITY, 60_000),
+        ("1024\t65535\n", 1 << 20, 60_000),
+        ("5000 4000\n", resource.RLIM_INFINITY, 0),
+        ("not two numbers", resource.RLIM_INFINITY, 60_000),
+        (None, resource.RLIM_INFINITY, 60_000),
+        (None, 50, 0),
+    ],
+)
+def test_so_many_connections_as_there_are_ports_and_files(
+    text: str | None, limit: int, most: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    told = tmp_path / "ip_local_port_range"
+    if text is not None:
+        told.write_text(text)
+    monkeypatch.setattr(open_files, "_PORT_RANGE", told)
+    monkeypatch.setattr(resource, "getrlimit", lambda _: (min(limit, 50), limit))
+    assert open_files.most_connections() == most
 
 
 def test_it_is_started_with_the_limit_raised() -> None:

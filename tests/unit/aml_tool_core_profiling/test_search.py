@@ -9,6 +9,7 @@ from dataclasses import dataclass, replace
 
 import pytest
 from aml_tool_core.profiling import Generator, Histogram, Result
+from aml_tool_core.profiling import search as searching
 from aml_tool_core.profiling.search import Finding, Probe, Question, Reading, Stop, search
 
 from tests.bench.search.queues import (
@@ -242,11 +243,32 @@ def test_a_confirmation_that_the_other_runs_speak_against_confirms_nothing(budge
     finding = outcome.finding
     (once,) = [probe.load for probe in outcome.probes[:7] if probe.full]
     assert not finding.confirmed and finding.stop is Stop.BUDGET
-    assert finding.reason == (
-        f"the budget of {budget} runs is spent; at full length {once:g} held once, and the other runs speak against it"
-    )
     assert finding.load is not None and finding.load < once, "a shorter run at a smaller load, which may be so"
+    assert finding.reason == (
+        f"the budget of {budget} runs is spent before a run of full length could confirm {finding.load:g}; at full "
+        f"length {once:g} held once, and the other runs speak against it"
+    )
     assert finding.interval[1] is not None and finding.interval[1] < once
+
+
+@pytest.mark.parametrize(
+    ("held", "answer", "said"),
+    [
+        ([(80, True)], 80, "; at full length 80 held once, and the other runs speak against it"),
+        ([(80, True), (80, True)], 80, "; at full length 80 held 2 times, and the other runs speak against it"),
+        ([(80, True), (60, False), (80, True), (90, True)], 60,
+         " before a run of full length could confirm 60; at full length 80 held 2 times, and the other runs speak "
+         "against it"),
+        ([(60, False), (60, False)], 60, " before a run of full length could confirm 60"),
+    ],
+)  # fmt: skip
+def test_the_reason_speaks_of_the_answer_and_counts_what_held(
+    held: list[tuple[float, bool]], answer: float, said: str
+) -> None:
+    probes = [(Probe(load, full=full), Reading(True)) for load, full in held]
+    failed = [(Probe(load, full=True), Reading(False)) for load in (60.0, 80.0, 90.0)]
+    state = searching._State(replace(OPEN, max_runs=9), 1.0, 1000.0, [*probes, *failed])
+    assert searching._reason(state, Stop.BUDGET, answer, False) == f"the budget of 9 runs is spent{said}"
 
 
 def test_where_all_that_held_is_doubted_the_answer_does_not_stretch_the_interval() -> None:

@@ -14,9 +14,10 @@ from __future__ import annotations
 import json
 import logging
 import os
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from datetime import datetime
+from itertools import takewhile
 from pathlib import Path
 from typing import Any
 
@@ -97,6 +98,11 @@ class Checkpoint:
                 self.reused_since.append(found.started_at)
                 return found
         return None
+
+    def leading(self, wanted: Iterable[Identity]) -> int:
+        """Return how many of a row of measurements are on disk from its beginning on, one after the other."""
+        there = zip(self._there.values(), wanted, strict=False)
+        return sum(1 for _ in takewhile(lambda pair: pair[0][0].fits(pair[1], pair[0][1]), there))
 
     def keep(self, identity: Identity, measured: Measured) -> None:
         """Write a measurement down."""

@@ -61,10 +61,10 @@ class Crew:
         """How many nodes there are, this one included."""
         return len(self._others) + 1
 
-    def forget(self) -> None:
-        """Let the others remove what they have written of earlier runs: these are of another measurement."""
+    def forget(self, first: int) -> None:
+        """Let the others remove what they have written of a run and those after it: these were others."""
         for rank, channel in self._others.items():
-            _on(rank, channel.send, {"do": "forget"})
+            _on(rank, channel.send, {"do": "forget", "first": first})
 
     def measure(self, tool: Installed, plan: Plan, watch: Watch | None = None) -> Result:
         """Do what `engine.measure` does, on all nodes at once. Raises ToolError where one of them fails."""
@@ -265,7 +265,7 @@ def follow(
     plan: Plan,
     payloads: Sequence[Payload],
     keep: Keep,
-    forget: Callable[[], None],
+    forget: Callable[[int], None],
 ) -> None:
     """Measure what node 0 says until it has its answer. Raises ToolError where it, or this node, fails."""
     began = time.monotonic()
@@ -286,7 +286,7 @@ def follow(
                 payload, load = by_hash[message["payload_sha256"]], load_of(message["load"])
                 failed = _serve(channel, message, tool, replace(plan, payload=payload, load=load), keep)
             elif message["do"] == "forget":
-                forget()
+                forget(message["first"])
             elif message["do"] == "stop":
                 continue  # of a run that was over when it came
             elif message["do"] == "fail":
@@ -348,18 +348,17 @@ def _on(rank: int, action: Callable[..., T], *arguments: Any) -> T:
 
 @contextmanager
 def measuring(
-    place: Place | None, facts: Mapping[str, str], number: Callable[[], int], keep: Keep, *, afresh: bool
+    place: Place | None, facts: Mapping[str, str], number: Callable[[], int], keep: Keep, *, first: int
 ) -> Iterator[Measure]:
     """Yield what measures: this machine alone, or node 0 with the others.
 
-    Measured afresh, what the nodes have written of earlier runs is another measurement's.
+    What the nodes have written of the `first` run and those after it is of others that once had their numbers.
     """
     if place is None:
         yield engines.measure
         return
     with crew(place, facts, number, keep) as whole:
-        if afresh:
-            whole.forget()
+        whole.forget(first)
         yield whole.measure
 
 

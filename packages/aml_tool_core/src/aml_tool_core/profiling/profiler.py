@@ -19,6 +19,7 @@ from aml_tool_core.profiling import engine as engines
 from aml_tool_core.profiling import load as loads
 from aml_tool_core.profiling import node_reports, nodes, reach, report, summary, sweep, tracking
 from aml_tool_core.profiling import payload as payloads
+from aml_tool_core.profiling.checkpoint import identity_of
 from aml_tool_core.profiling.cost import cost_of
 from aml_tool_core.profiling.dealing import borne, dealt
 from aml_tool_core.profiling.engine import Engine, Plan
@@ -112,10 +113,9 @@ def run(profiler: Profiler, job: Job) -> None:
         facts = _facts(profiler, session)
         payloads_here = list(session.payloads.values())
         job.begin()
-        job.begin()
         nodes.follow(
             node, facts, session.engine, session.plan, payloads_here, shares.keep,
-            lambda: node_reports.clear(shares.folder, 1),
+            lambda first: node_reports.clear(shares.folder, first),
         )  # fmt: skip
         return
     with outputs.alone(job.outputs):
@@ -139,12 +139,10 @@ def _report(
     facts = _facts(profiler, session)
     kept = _checkpoint(profiler, job, session, node, log)
     job.begin()
-    job.begin()
-    # Beside runs of another list, or brought from elsewhere, the nodes' own reports are another measurement's.
-    afresh = kept.taken_over or not kept.on_disk
-    node_reports.clear(shares.folder, 1 if afresh else kept.on_disk + 1)
+    first = _kept_in_place(session, course, kept) + 1
+    node_reports.clear(shares.folder, first)
     try:
-        with nodes.measuring(node, facts, lambda: kept.count + 1, shares.keep, afresh=afresh) as measure:
+        with nodes.measuring(node, facts, lambda: kept.count + 1, shares.keep, first=first) as measure:
             made = runs_of(session, course, measure, kept)
     except GaveUp as end:
         made = end.made
@@ -177,6 +175,21 @@ def _report(
         stop.left = f"{job.outputs / report.FILE_NAME} is whole"
         raise
     return survey, kept
+
+
+def _kept_in_place(session: Session, course: courses.Plan, kept: checkpoints.Checkpoint) -> int:
+    """Return how many of the runs on disk still have the numbers that the nodes know them by.
+
+    None of another list's, or of those brought from elsewhere. In a sweep, whatever stands behind a point that failed,
+    or whose run is damaged, moves on when that is made up for.
+    """
+    if kept.taken_over:
+        return 0
+    if isinstance(course, courses.Search):
+        return kept.on_disk
+    plans = [(session.plan_at(point), point) for point in course.points()]
+    turns = range(1, session.repeat + 1)
+    return kept.leading(identity_of(plan, turn, session.watch(plan, point)) for plan, point in plans for turn in turns)
 
 
 def _unfinished(survey: Survey, path: Path, kept: checkpoints.Checkpoint, log: logging.Logger) -> ToolError:

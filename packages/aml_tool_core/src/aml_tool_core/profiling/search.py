@@ -339,6 +339,11 @@ def _reason(state: _State, stop: Stop, load: float | None, confirmed: bool) -> s
     if confirmed:
         return said
     doubted = [state.probes[index][0].load for index in state.held(full=True)]
-    if doubted:
-        return f"{said}; at full length {min(doubted):g} held once, and the other runs speak against it"
-    return f"{said} before a run of full length could confirm {load:g}"
+    if load not in doubted:
+        said = f"{said} before a run of full length could confirm {load:g}"
+    if not doubted:
+        return said
+    named = load if load in doubted else min(doubted)
+    count = doubted.count(named)
+    held = "held once" if count == 1 else f"held {count} times"
+    return f"{said}; at full length {named:g} {held}, and the other runs speak against it"
