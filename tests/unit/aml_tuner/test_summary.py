@@ -102,9 +102,12 @@ def test_what_to_take_and_why() -> None:
     assert why.startswith(
         "Take candidate 2, worker_count 2: 250 good answers per second, p99 7 ms, accuracy 0.97, 2.2 core-hours per "
         "million requests. Of the 4 trials that keep latency_ms_99 at most 20 (here 7), it is the best by "
-        "succeeded_per_sec. The next, candidate 1, worker_count 2, is 28 % behind."
+        "succeeded_per_sec. The next, candidate 1, worker_count 2, is 28 % worse in succeeded_per_sec."
     )
-    assert "candidate 2 against 1: 28 % worse; worker_count 2 against 1: 40 % worse, 4: misses a constraint." in why
+    assert (
+        "One setting changed, by succeeded_per_sec: candidate 1 instead of 2: 28 % worse; worker_count 1 instead of 2: "
+        "40 % worse, 4 instead of 2: misses a constraint." in why
+    )
     assert document["choice"]["command"] == (
         "python -m aml_online_endpoints_deployer \\\n  --deployment_yaml_path outputs/deployment.yml \\\n"
         "  --model_folder_path 'my model' \\\n  --variant '{\"candidate\": 2}'"
@@ -237,14 +240,25 @@ def test_near_draws_and_doubts_are_called_so() -> None:
     near = trial((2, 1), metrics={**trial((2, 1))["metrics"], "succeeded_per_sec": 249.0})
     document = documented(doubtful, near)
     assert (
-        "0.4 % behind, which one more run of each might turn: every variant was deployed and measured once."
-        in document["choice"]["why"]
+        "0.4 % worse in succeeded_per_sec, which one more run of each might turn: every variant was deployed and "
+        "measured once." in document["choice"]["why"]
     )
     assert document["choice"]["why"].endswith("may not be believed as it is: the load generator ran out of CPU.")
+    behind = documented(trial((2, 2)), {**doubtful, "variant": SPACE.variant((2, 1)), "id": near["id"], "metrics": {
+        **doubtful["metrics"], "succeeded_per_sec": 150.0}})["choice"]["why"]  # fmt: skip
+    assert "worse in succeeded_per_sec; but its run is not valid: the load generator ran out of CPU." in behind
+    assert "worker_count 1 instead of 2: 40 % worse in a run that is not valid." in behind
     gaps = " ".join(document["not_measured"])
     assert "4 of the 6 combinations: they were not tried" in gaps
     assert "never tried: candidate 1, worker_count 4" in gaps
     assert "1 of the 2 runs are not valid" in gaps
+
+
+def test_percentages_of_several_weights_are_said_to_be_of_the_weighed_figure() -> None:
+    why = documented(*map(trial, FIGURES), objective={"succeeded_per_sec": 1.0, "latency_ms_99": 0.25})["choice"]["why"]
+    assert "% worse in the weighed objective." in why and "One setting changed, by the weighed objective: " in why
+    one = documented(*map(trial, FIGURES), objective={"succeeded_per_sec": 2.0})["choice"]["why"]
+    assert "% worse in the weighed objective." in one, "a weight of 2 squares it"
 
 
 def test_nothing_that_holds_leaves_no_choice() -> None:
@@ -458,7 +472,7 @@ def test_what_a_search_found_is_told_and_what_it_could_not_confirm_is_no_miss() 
         "250 good answers per second at 12 connections (the most that holds, 95 % interval 10.5 or more), p99 7 ms"
         in said
     )
-    assert "candidate 2 against 1: not confirmed" in said and "misses" not in said
+    assert "candidate 1 instead of 2: not confirmed" in said and "misses" not in said
     gaps = " ".join(document["not_measured"])
     assert f"1 of the 2 trials are not ranked, as no run of full length confirmed what their searches found: {why}" in (
         gaps.replace("candidate 1, worker_count 2; the first: ", "")

@@ -54,8 +54,11 @@ def test_a_grid_is_deployed_profiled_deleted_and_ranked(world: World) -> None:
     why = summary["choice"]["why"]
     assert why.startswith("Take worker_count 4: 210.5 good answers per second, p99 20 ms")
     assert "Of the 3 trials that keep latency_ms_99 at most 25 (here 20)" in why
-    assert "worker_count 2, is 14 % behind" in why
-    assert "worker_count 4 against 1: 52 % worse, 2: 14 % worse, 8: misses a constraint" in why
+    assert "worker_count 2, is 14 % worse in succeeded_per_sec" in why
+    assert (
+        "worker_count 1 instead of 4: 52 % worse, 2 instead of 4: 14 % worse, 8 instead of 4: misses a constraint"
+        in why
+    )
     page = (world.work / "outputs" / "summary.html").read_text()
     assert "<script" not in page and why in page.replace("&#39;", "'")
 

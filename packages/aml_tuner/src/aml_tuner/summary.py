@@ -144,17 +144,30 @@ def why(
     if len(ranked) > 1:
         gap = 1 - math.exp(ranked[1]["score"] - best["score"])
         near = f", which one more run of each might turn: {_how_often(plan)}" if gap < _TELLING else ""
-        sentences.append(f"The next, {shown(ranked[1]['variant'])}, is {100 * gap:.2g} % behind{near}.")
-    sentences += _more_accurate(best, ranked, models)
+        doubt = "" if ranked[1]["valid"] else f"; but its run is not valid: {ranked[1]['reasons'][0]}"
+        worse = _worse(gap, plan.objective)
+        sentences.append(f"The next, {shown(ranked[1]['variant'])}, is {worse}{near}{doubt}.")
+    sentences += _more_accurate(plan, best, ranked, models)
     effects = _effects(best, trials)
     if effects:
-        sentences.append(f"One setting changed: {'; '.join(effects)}.")
+        sentences.append(f"One setting changed, by {_measure(plan.objective)}: {'; '.join(effects)}.")
     if not best["valid"]:
         sentences.append(f"Its run may not be believed as it is: {best['reasons'][0]}.")
     return " ".join(sentences)
 
 
-def _more_accurate(best: Mapping[str, Any], ranked: Sequence[dict[str, Any]], models: Mapping[str, Model]) -> list[str]:
+def _worse(gap: float, weights: Mapping[str, float]) -> str:
+    return f"{100 * gap:.2g} % worse in {_measure(weights)}"
+
+
+def _measure(weights: Mapping[str, float]) -> str:
+    """Return what trials are compared by, in words."""
+    return next(iter(weights)) if weights in ({name: 1.0} for name in weights) else "the weighed objective"
+
+
+def _more_accurate(
+    plan: Plan, best: Mapping[str, Any], ranked: Sequence[dict[str, Any]], models: Mapping[str, Model]
+) -> list[str]:
     """Say what a more accurate model would cost, by the best trial of the most accurate one."""
     own = models[best["id"]]
     better = [one for one in ranked if models[one["id"]].is_more_accurate(own)]
@@ -167,9 +180,9 @@ def _more_accurate(best: Mapping[str, Any], ranked: Sequence[dict[str, Any]], mo
     other = max(most, key=lambda one: float(one["score"]))
     what = f"candidate {other['variant'][CANDIDATE]}" if CANDIDATE in other["variant"] else shown(other["variant"])
     accuracy = ", ".join(f"{name} {value:.4g}" for name, value in other["accuracy"].items())
-    behind = 100 * (1 - math.exp(other["score"] - best["score"]))
+    gap = 1 - math.exp(other["score"] - best["score"])
     at = "" if what == shown(other["variant"]) else f" at its best, {shown(other['variant'])},"
-    return [f"A more accurate model is that of {what} ({accuracy}):{at} {behind:.2g} % behind."]
+    return [f"A more accurate model is that of {what} ({accuracy}):{at} {_worse(gap, plan.objective)}."]
 
 
 def _figures(one: Mapping[str, Any], plan: Plan) -> str:
@@ -233,7 +246,7 @@ def _effects(best: Mapping[str, Any], trials: Sequence[Mapping[str, Any]]) -> li
                 others.append((one["variant"][name], _effect(best, one)))
         if others:
             ordered = sorted(others, key=lambda pair: (isinstance(pair[0], str), pair[0]))
-            told.append(f"{name} {value} against {', '.join(f'{other}: {effect}' for other, effect in ordered)}")
+            told.append(f"{name} {', '.join(f'{other} instead of {value}: {effect}' for other, effect in ordered)}")
     return told
 
 
@@ -247,7 +260,8 @@ def _effect(best: Mapping[str, Any], one: Mapping[str, Any]) -> str:
     if one["score"] is None:
         return "not comparable"
     ratio = math.exp(one["score"] - best["score"])
-    return "no telling difference" if 1 - ratio < _TELLING else f"{100 * (1 - ratio):.2g} % worse"
+    told = "no telling difference" if 1 - ratio < _TELLING else f"{100 * (1 - ratio):.2g} % worse"
+    return told if one["valid"] else f"{told} in a run that is not valid"
 
 
 def not_measured(plan: Plan, trials: Sequence[Mapping[str, Any]], cost: str | None) -> list[str]:
