@@ -6,6 +6,7 @@ import logging
 import random
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import pytest
 from aml_tool_core.errors import InputError, Interrupted, ToolError
@@ -27,7 +28,7 @@ from aml_tool_core.profiling.target import target_of
 
 from tests.bench.search.queues import Queue
 from tests.bench.search.simulated import Setting, measured
-from tests.unit.aml_tool_core_profiling.made_runs import POINT, load_of
+from tests.unit.aml_tool_core_profiling.made_runs import POINT, load_of, result_of
 
 TARGET = target_of({"scoring_uri": "http://127.0.0.1:1/score"}, "target.json")
 DEMANDS = {"latency_ms_99": 50.0, "succeeded_per_sec": 1000.0}
@@ -130,19 +131,95 @@ def test_a_longer_list_and_other_demands_make_what_is_new_alone(tmp_path: Path) 
     assert shown(extended) == shown(runs_of(other, longer, whole.measure, opened_for(tmp_path / "whole")))
 
 
+def searching(max_runs: int, **changed: Any) -> Search:
+    return replace(SEARCH, question=replace(QUESTION, max_runs=max_runs, precision=0.001, **changed))
+
+
 @pytest.mark.parametrize("more", [9, 16])
 def test_a_search_with_a_larger_budget_goes_on_with_its_runs(more: int, tmp_path: Path) -> None:
-    small, large = (replace(SEARCH, question=replace(QUESTION, max_runs=runs, precision=0.001)) for runs in (4, more))
+    """With all of them, in their order; also with its last one, which a search of more runs would not have made."""
     first, second, whole = Machine(), Machine(), Machine()
-    kept = opened_for(tmp_path / "runs")
-    runs_of(plain(), small, first.measure, kept)
-    kept.finish()
+    small = runs_of(plain(), searching(4), first.measure, opened_for(tmp_path / "runs"))
     assert len(first.loads) == 4
-    extended = runs_of(plain(), large, second.measure, opened_for(tmp_path / "runs", "more"))
-    at_once = runs_of(plain(), large, whole.measure, opened_for(tmp_path / "whole"))
-    assert (shown(extended), extended.finding) == (shown(at_once), at_once.finding)
-    again = [load for load in whole.loads if load in first.loads]
-    assert len(again) >= 3 and second.loads == [load for load in whole.loads if load not in first.loads]
+    extended = runs_of(plain(), searching(more), second.measure, opened_for(tmp_path / "runs", "more"))
+    assert shown(extended)[:4] == shown(small)
+    assert 1 <= len(second.loads) == len(extended.runs) - 4 <= more - 4
+    runs_of(plain(), searching(more), whole.measure, opened_for(tmp_path / "whole"))
+    assert first.loads[3] != whole.loads[3], "else this would show no more than that it repeats itself"
+
+
+class Wall(Machine):
+    """Holds up to a load, with a small margin, and not beyond it."""
+
+    def measure(self, engine: Installed, plan: Plan, watch: object) -> Result:
+        load = plan.load
+        assert load.target_rps is not None
+        self.loads.append((load.target_rps, load.duration_sec))
+        return result_of(load.target_rps, 40.0 if load.target_rps <= 300 else 900.0, duration_sec=load.duration_sec)
+
+
+def test_a_larger_budget_never_loses_a_confirmed_answer(tmp_path: Path) -> None:
+    machine, confirmed = Wall(), 0.0
+    for max_runs in range(3, 11):
+        before = len(machine.loads)
+        made = runs_of(plain(), searching(max_runs), machine.measure, opened_for(tmp_path / "runs", f"{max_runs}"))
+        assert made.finding is not None and made.finding.load is not None and made.finding.confirmed
+        assert made.finding.load >= confirmed
+        assert len(machine.loads) == len(made.runs) == max_runs
+        assert max_runs == 3 or before == max_runs - 1, "each time one run more, and none again"
+        confirmed = made.finding.load
+    assert 200 <= confirmed <= 300
+
+
+def test_runs_for_other_demands_are_judged_by_todays_and_can_confirm(tmp_path: Path) -> None:
+    machine = Wall()
+    runs_of(plain(), searching(6), machine.measure, opened_for(tmp_path / "runs"))
+    before = list(machine.loads)
+    demands = {"latency_ms_99": 1000.0}
+    made = runs_of(
+        plain(demands), replace(searching(8), limits=demands), machine.measure, opened_for(tmp_path / "runs", "other")
+    )
+    assert [(run.load.target_rps, run.load.duration_sec) for run in made.runs[:6]] == before
+    assert all(run.standing.feasible and run.criteria and run.criteria[0].limit == 1000 for run in made.runs)
+    finding = made.finding
+    assert finding is not None and finding.load == max(run.load.target_rps or 0.0 for run in made.runs)
+    assert min(rate or 0.0 for rate, _ in machine.loads[6:]) >= 300, "what is known by now is where it goes on"
+
+
+def test_runs_outside_the_range_or_of_another_family_are_left_out(tmp_path: Path) -> None:
+    machine = Wall()
+    runs_of(plain(), searching(5), machine.measure, opened_for(tmp_path / "runs"))
+    within = [one for one in machine.loads if 50 <= (one[0] or 0.0) <= 300]
+    assert 0 < len(within) < 5
+    ranged = searching(5, start=100.0, lowest=50.0, highest=300.0)
+    made = runs_of(plain(), ranged, machine.measure, opened_for(tmp_path / "runs", "ranged"))
+    assert [(run.load.target_rps, run.load.duration_sec) for run in made.runs[: len(within)]] == within
+    assert all(50 <= (run.load.target_rps or 0.0) <= 300 for run in made.runs)
+    more_clients = replace(searching(3), base=replace(SEARCH.base, connections=9))
+    before = len(machine.loads)
+    runs_of(plain(), more_clients, machine.measure, opened_for(tmp_path / "runs", "clients"))
+    assert len(machine.loads) == before + 3, "with other clients, all is new"
+
+
+@pytest.mark.parametrize(("duration_sec", "purpose"), [(3, Purpose.CONFIRMATION), (9, Purpose.PROBE)])
+def test_what_an_earlier_run_is_for_is_a_matter_of_its_length(
+    duration_sec: int, purpose: Purpose, tmp_path: Path
+) -> None:
+    machine = Wall()
+    runs_of(plain(), searching(3), machine.measure, opened_for(tmp_path / "runs"))
+    assert machine.loads[-1][1] == SEARCH.base.duration_sec == 4
+    other = replace(searching(4), base=replace(SEARCH.base, duration_sec=duration_sec))
+    made = runs_of(plain(), other, machine.measure, opened_for(tmp_path / "runs", "longer"))
+    assert made.runs[2].point.purpose is purpose and made.runs[2].load.duration_sec == 4
+
+
+def test_a_load_that_was_not_measured_as_often_as_asked_is_not_among_the_earlier_ones(tmp_path: Path) -> None:
+    twice, machine = replace(plain(), config={"repeat": 2}), Wall()
+    runs_of(twice, searching(3), machine.measure, opened_for(tmp_path / "runs"))
+    (tmp_path / "runs" / "0004.json").unlink()
+    made = runs_of(twice, searching(3), machine.measure, opened_for(tmp_path / "runs", "other"))
+    assert [len(run.repeats) for run in made.runs] == [2, 2, 2]
+    assert len(machine.loads) == 7
 
 
 class Failing(Machine):

@@ -10,7 +10,7 @@ from dataclasses import dataclass, replace
 import pytest
 from aml_tool_core.profiling import Generator, Histogram, Result
 from aml_tool_core.profiling import search as searching
-from aml_tool_core.profiling.search import Finding, Probe, Question, Reading, Stop, search
+from aml_tool_core.profiling.search import Finding, Probe, Question, Reading, Stop, Taken, search
 
 from tests.bench.search.queues import (
     Queue,
@@ -216,6 +216,39 @@ def test_with_the_last_run_a_load_that_has_held_is_confirmed_and_none_is_guessed
     assert outcome.probes[-1] == Probe(confirmed, full=True)
     assert outcome.finding.load == confirmed and outcome.finding.confirmed
     assert outcome.finding.interval == (confirmed, None), "nothing failed, so nobody knows how much more there is"
+
+
+@pytest.mark.parametrize(("budget", "capacity", "last"), [(4, 230.0, 200.0), (4, 700.0, 200.0), (6, 230.0, 200.0)])
+def test_a_last_run_secures_what_has_held_rather_than_a_little_more(budget: int, capacity: float, last: float) -> None:
+    def target(probe: Probe, _: random.Random) -> Reading:
+        margin = max(-1.0, 4 * math.log(probe.load / capacity))
+        return Reading(margin <= 0, margin, 0.05)
+
+    outcome = find(replace(OPEN, max_runs=budget), target)
+    assert outcome.probes[-1] == Probe(last, full=True)
+    assert outcome.finding.load == last and outcome.finding.confirmed
+
+
+def test_a_last_run_goes_where_the_answer_would_be_too_coarse_otherwise() -> None:
+    def target(probe: Probe, _: random.Random) -> Reading:
+        margin = max(-1.0, 4 * math.log(probe.load / 400))
+        return Reading(margin <= 0, margin, 0.05)
+
+    outcome = find(replace(OPEN, max_runs=5), target)
+    assert 250 < outcome.probes[-1].load < 400 and outcome.finding.confirmed
+    assert max(probe.load for probe in outcome.probes if probe.load <= 400) == outcome.probes[-1].load
+
+
+def test_runs_that_were_made_before_are_all_taken_before_a_search_ends_or_asks() -> None:
+    """Also those beyond its budget; and a run of full length confirms, whenever it was made."""
+    steps = search(replace(OPEN, max_runs=2))
+    next(steps)
+    steps.send(Taken(Probe(80.0, full=True), Reading(True, -0.5, 0.05), more=True))
+    steps.send(Taken(Probe(160.0, full=False), Reading(False, 0.6, 0.05), more=True))
+    with pytest.raises(StopIteration) as end:
+        steps.send(Taken(Probe(90.0, full=False), Reading(True, -0.4, 0.05), more=False))
+    assert end.value.value.stop is Stop.BUDGET
+    assert (end.value.value.load, end.value.value.run, end.value.value.confirmed) == (80, 0, True)
 
 
 def test_a_starved_run_does_not_move_the_last_one_to_where_nothing_has_held() -> None:

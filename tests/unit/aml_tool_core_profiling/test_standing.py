@@ -14,7 +14,7 @@ from aml_tool_core.profiling.deployment import Usage
 from aml_tool_core.profiling.search import Reading
 from aml_tool_core.profiling.standing import Standing, reading, stand, stray
 
-from tests.unit.aml_tool_core_profiling.made_runs import POINT, load_of, result_of
+from tests.unit.aml_tool_core_profiling.made_runs import POINT, histogram, load_of, result_of
 
 LOAD = load_of()
 SLOW = {"latency_ms_99": 10.0}
@@ -162,10 +162,43 @@ def test_the_noise_of_a_percentile_among_the_lost_is_that_of_one_whose_bound_is_
 
 
 def test_the_generators_own_delay_is_not_the_targets_fault() -> None:
-    late = result_of(own_delay_ms=5.0)
-    assert judged(late, SLOW)[1] == Reading(None)
+    late = replace(result_of(own_delay_ms=5.0), service_time=histogram(14.5, 1000))
+    assert judged(late, SLOW)[1] == Reading(None), "it may have taken note of the answers as late as it sent"
     assert judged(late, FINE)[1].holds is True, "what holds all the same holds"
     assert judged(late, {"latency_ms_99": 10.0, "error_percent": 0.1})[1] == Reading(None)
+
+
+@pytest.mark.parametrize(("sent_ms", "holds"), [(14.9, None), (15.2, False)])
+def test_what_took_longer_than_the_limit_from_the_sends_is_the_targets_fault(
+    sent_ms: float, holds: bool | None
+) -> None:
+    """However late the requests were sent, as that explains no more than it was."""
+    late = replace(result_of(own_delay_ms=5.0), service_time=histogram(sent_ms, 1000))
+    standing, seen = judged(late, SLOW)
+    assert seen.holds is holds and standing.usable is (holds is False)
+    if holds is False:
+        assert "latency_ms_99" in standing.misses[0]
+        assert seen.margin == pytest.approx(math.log(2), abs=0.002)
+
+
+@pytest.mark.parametrize("cpu_percent", [10.0, 97.0])
+@pytest.mark.parametrize("sent", [0, 4])
+def test_a_target_that_never_answers_misses_however_late_or_busy_the_generator_was(
+    sent: int, cpu_percent: float
+) -> None:
+    """All connections wait for ever, some of them since before the measurement began."""
+    hung = replace(
+        result_of(rate=0, cpu_percent=cpu_percent),
+        sent=sent,
+        planned=100,
+        errors=replace(result_of().errors, timeout=sent),
+        schedule=Schedule(0.0, sent, 100 - sent, late_busy=0, own_delay_ms_99=6.7),
+    )
+    standing, seen = judged(hung, SLOW)
+    assert standing.usable and any("no request succeeded" in miss for miss in standing.misses)
+    assert seen.holds is False and seen.margin is None
+    few = replace(hung, sent=1, planned=1, schedule=Schedule(100.0, 0, 0, late_busy=0, own_delay_ms_99=6.7))
+    assert judged(few, SLOW)[1].holds is None, "three connections had nothing to wait for"
 
 
 def test_a_machine_that_stood_still_longer_than_the_limit_makes_a_miss_doubtful() -> None:

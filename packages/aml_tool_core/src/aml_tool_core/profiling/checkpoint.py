@@ -127,6 +127,11 @@ class Checkpoint:
             _write_state(self.folder, self.made_from, finished=True)
 
     @property
+    def waiting(self) -> list[tuple[Identity, bool]]:
+        """What is on disk and was not returned yet, in the order in which it was made: each, and whether it stopped."""
+        return list(self._unused.values())
+
+    @property
     def on_disk(self) -> int:
         """How many measurements are there."""
         return len(self._there)

@@ -17,7 +17,7 @@ from aml_tool_core.profiling import sweep
 from aml_tool_core.profiling.intervals import needed
 from aml_tool_core.profiling.load import LoadModel
 from aml_tool_core.profiling.runs import Point, Purpose, Run
-from aml_tool_core.profiling.search import Finding, Question, search
+from aml_tool_core.profiling.search import Finding, Probe, Question, Taken, search
 from aml_tool_core.profiling.senders import bound_by_senders
 from aml_tool_core.profiling.sla import CPU_MAX, latency_demand, stricter
 from aml_tool_core.profiling.standing import SUCCEEDED, reading
@@ -92,19 +92,45 @@ class Search:
         """Where it begins."""
         return self._at(self.question.start, full=False)
 
-    def course(self) -> Course:
-        """Return the course; its value is what was found."""
+    def course(self, earlier: Sequence[Point] = ()) -> Course:
+        """Return the course; its value is what was found. It begins with the runs that were made earlier."""
         steps, runs = search(self.question), list[Run]()
+        made = [point for point in earlier if self._is_allowed(self._load(point))]
         try:
             probe = next(steps)
             while True:
-                run = yield self._at(probe.load, full=probe.full, last=runs[-1] if runs else None)
+                asked = self._at(probe.load, full=probe.full, last=runs[-1] if runs else None)
+                is_made = len(runs) < len(made)
+                point = self._as_made(made[len(runs)], asked) if is_made else asked
+                run = yield point
                 runs.append(run)
-                probe = steps.send(reading(run.load, run.result, run.criteria or (), run.standing))
+                seen = reading(run.load, run.result, run.criteria or (), run.standing)
+                if is_made:
+                    probe = Probe(self._load(point), full=point.purpose is Purpose.CONFIRMATION)
+                    probe = steps.send(Taken(probe, seen, more=len(runs) < len(made)))
+                else:
+                    probe = steps.send(seen)
         except StopIteration as end:
             found: Finding = end.value
             waited = bound_by_senders(runs, found.load) if self.axis == RATE else None
             return found if waited is None else replace(found, reason=f"{found.reason}; {waited}")
+
+    def _load(self, point: Point) -> float:
+        return float(point.connections) if self.axis == CONNECTIONS else float(point.target_rps or 0.0)
+
+    def _is_allowed(self, load: float) -> bool:
+        lowest, highest = self.question.lowest, self.question.highest
+        return (lowest is None or load >= lowest) and (highest is None or load <= highest)
+
+    def _as_made(self, point: Point, asked: Point) -> Point:
+        """Return an earlier run as what it is for now: what is asked for if it is that, else what its length makes it.
+
+        A probe may be as long as a run of full length, and a search that was interrupted is to find it a probe again.
+        """
+        if replace(point, purpose=asked.purpose) == asked:
+            return asked
+        is_full = point.duration_sec >= self.base.duration_sec
+        return replace(point, purpose=Purpose.CONFIRMATION if is_full else Purpose.PROBE)
 
     def _at(self, load: float, *, full: bool, last: Run | None = None) -> Point:
         rate = load if self.axis == RATE else _likely_rate(load, last)

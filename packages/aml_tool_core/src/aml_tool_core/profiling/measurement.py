@@ -116,7 +116,7 @@ def runs_of(session: Session, plan: courses.Plan, measure: Measure, kept: Checkp
 
 def _followed(session: Session, plan: courses.Plan, measure: Measure, kept: Checkpoint) -> Made:
     made: list[Run] = []
-    course = plan.course()
+    course = plan.course(_earlier(session, plan, kept)) if isinstance(plan, courses.Search) else plan.course()
     point = next(course)
     try:
         while True:
@@ -124,6 +124,33 @@ def _followed(session: Session, plan: courses.Plan, measure: Measure, kept: Chec
             point = course.send(made[-1])
     except StopIteration as end:
         return Made(tuple(made), end.value)
+
+
+def _earlier(session: Session, plan: courses.Search, kept: Checkpoint) -> list[Point]:
+    """Return what is on disk and could be of this search, in the order in which it was made.
+
+    That is what differs in nothing but the load that is searched and the length, and was measured as often as asked.
+    """
+    begun: list[tuple[Point, int, bool]] = []  # with how many of its measurements there are, and whether that is all
+    for identity, stopped in kept.waiting:
+        varied = (int(identity.load[courses.CONNECTIONS]), identity.load.get(courses.RATE))
+        number, rate = varied if plan.axis == courses.CONNECTIONS else (plan.base.connections, varied[1])
+        point = replace(
+            plan.base,
+            purpose=Purpose.PROBE,
+            connections=number,
+            duration_sec=int(identity.load["duration_sec"]),
+            target_rps=rate,
+        )
+        wanted = session.plan_at(point)
+        if not identity.fits(identity_of(wanted, identity.repeat, session.watch(wanted, point)), stopped):
+            continue
+        one = (point, identity.repeat - 1, False)
+        if identity.repeat > 1 and one not in begun:
+            continue
+        place = begun.index(one) if one in begun else len(begun)
+        begun[place : place + 1] = [(point, identity.repeat, stopped or identity.repeat == session.repeat)]
+    return [point for point, _, is_whole in begun if is_whole]
 
 
 def _swept(session: Session, plan: courses.Sweep, measure: Measure, kept: Checkpoint) -> Made:

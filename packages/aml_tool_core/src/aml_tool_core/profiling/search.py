@@ -1,7 +1,7 @@
 """Search for the largest load that holds: bracket it, narrow it down with noisy runs, confirm it at full length.
 
-`search` is a generator: it yields the load that is to be run next and is sent what the run showed. It knows no clock,
-no target and no load generator.
+`search` is a generator: it yields the load that is to be run next and is sent what the run showed, or what another run
+did that was made before. It knows no clock, no target and no load generator.
 """
 
 from __future__ import annotations
@@ -16,6 +16,7 @@ from aml_tool_core.profiling.belief import Belief, Evidence, belief
 _STRIDE = 4.0  # a load this many times the largest known one is the boldest that is tried, and likewise downwards
 _SAFE_SHARE = 0.22  # how probable it is that what is to be confirmed does not hold, by what is known
 _SAFEST_SHARE = 0.12  # of the last run, which is to leave a confirmed answer
+_SECURED = 0.25  # so much more than has held, the last run leaves: what is confirmed is worth more than that
 _DOUBTED = 0.1  # less probable than this, a load that held once does not
 _SURE = 0.95
 _INTERVAL = (0.025, 0.975)
@@ -69,6 +70,15 @@ class Reading:
     noise: float = 0.1
     ceiling: float | None = None
     doubtful: bool = False
+
+
+@dataclass(frozen=True)
+class Taken:
+    """A run that was not asked for, as it was made before, and what it showed; `more` of them may follow."""
+
+    probe: Probe
+    reading: Reading
+    more: bool
 
 
 @dataclass(frozen=True)
@@ -152,21 +162,27 @@ class _State:
         return min(max(math.floor(load / unit + 1e-6) * unit, self.lowest), self.highest)
 
 
-def search(question: Question) -> Generator[Probe, Reading, Finding]:
-    """Yield the loads to run, take what they showed, and return what was found."""
+def search(question: Question) -> Generator[Probe, Reading | Taken, Finding]:
+    """Yield the loads to run, take what they showed, and return what was found: not before all that was made is taken.
+
+    What is taken counts as if it had been asked for, so that a search goes on as if it had never been interrupted.
+    """
     state = _state(question)
     known: Belief | None = None
     probe = Probe(state.rounded(question.start), full=False)
     while True:
-        reading = yield probe
-        state.probes.append((probe, reading))
-        stop = _starvation(state, probe, reading)
+        shown = yield probe
+        taken = shown if isinstance(shown, Taken) else Taken(probe, shown, more=False)
+        state.probes.append((taken.probe, taken.reading))
+        if taken.reading.holds is not None:
+            state.highest = max(state.highest, taken.probe.load)  # it was sent, so the generator does not bound it
+        stop = _starvation(state, taken.probe, taken.reading)
         if stop is None and state.evidence:
             known = _belief(state)
             stop = _stop(state, known)
-        if stop is not None or state.left == 0:
+        if not taken.more and (stop is not None or state.left <= 0):
             return _finding(state, known, stop or Stop.BUDGET)
-        probe = _next(state, known, probe)
+        probe = _next(state, known, taken.probe)
         if state.left == 1:
             probe = Probe(probe.load, full=True)  # the last one can still confirm
 
@@ -254,11 +270,26 @@ def _next(state: _State, known: Belief | None, last: Probe) -> Probe:
     is_near, is_late = _is_near(state, known), state.left <= _reserve(state.question)
     safe_share = _SAFEST_SHARE if confirmed is None and state.left == 1 else _SAFE_SHARE
     safe, middle = (_in_reach(state, known.quantile(share)) for share in (safe_share, 0.5))
+    if confirmed is None and state.left == 1:
+        safe = _secured(state, known, safe)
     if state.question.whole:
         return Probe(safe, full=True) if is_late and confirmed is None else _next_whole(state, known, middle, confirmed)
     if (is_near or is_late) and _gains(state, safe, confirmed):
         return Probe(safe, full=True)
     return Probe(middle, full=is_near)
+
+
+def _secured(state: _State, known: Belief, safe: float) -> float:
+    """Return what the last run is for: what has held, where a load that nothing has shown to hold is little more.
+
+    Where it is much more, the answer would be too coarse, and the load is one that holds seven times in eight; so it is
+    also where there were runs for other confirmations, which have shown how far beyond what has held it may go.
+    """
+    if _reserve(state.question) > 1:
+        return safe
+    index = state.largest(known, state.held())
+    held = 0.0 if index is None else state.probes[index][0].load
+    return held if held < safe <= held * (1 + _SECURED) else safe
 
 
 def _is_open(state: _State) -> bool:

@@ -8,11 +8,12 @@ from dataclasses import dataclass
 from itertools import pairwise
 
 from aml_tool_core.profiling import verdict
+from aml_tool_core.profiling.deployment import Usage
 from aml_tool_core.profiling.histogram import Histogram
 from aml_tool_core.profiling.load import Load, LoadModel
 from aml_tool_core.profiling.result import Result
 from aml_tool_core.profiling.search import Reading
-from aml_tool_core.profiling.sla import AT_LEAST, CPU_MAX, Criterion, LatencyDemand, latency_demand
+from aml_tool_core.profiling.sla import AT_LEAST, CPU_MAX, Criterion, LatencyDemand, judge, latency_demand
 
 SUCCEEDED = "succeeded_per_sec"
 
@@ -55,6 +56,8 @@ def stand(load: Load, result: Result, criteria: Sequence[Criterion], objective: 
     if refusals:
         # A 429 is the target's own word, however busy the generator was; it is quick, and so makes a closed loop busy.
         return Standing(True, tuple(misses))
+    if _never_answers(load, result):
+        return Standing(True, tuple(misses))
     if verdict.is_starved(load, result) and (misses or load.model is LoadModel.CLOSED):
         # In an open loop what the generator loses is in the latency: what holds in spite of it holds.
         return Standing(False, ())
@@ -85,14 +88,36 @@ def reading(load: Load, result: Result, criteria: Sequence[Criterion], standing:
 
 
 def _own_fault(load: Load, result: Result, missed: Sequence[Criterion]) -> bool:
-    """Tell whether a latency is missed while the generator itself lost a good part of the limit before its sends."""
+    """Tell whether a latency is missed while the generator itself lost a good part of the limit before its sends.
+
+    Where the answers alone took longer than the limit, counted from the sends, it is the target's miss; less what the
+    generator may have lost once more, before it took note of them.
+    """
     own_ms = None if result.schedule is None else result.schedule.own_delay_ms_99
     if load.model is LoadModel.CLOSED or own_ms is None:
         return False
     return all(
-        latency_demand(criterion.metric) is not None and own_ms > _OWN_DELAY_SHARE * criterion.limit
+        latency_demand(criterion.metric) is not None
+        and own_ms > _OWN_DELAY_SHARE * criterion.limit
+        and not _took_longer(criterion.metric, criterion.limit + own_ms, result)
         for criterion in missed
     )
+
+
+def _took_longer(metric: str, limit_ms: float, result: Result) -> bool:
+    """Tell whether a statistic of a latency is known from the sends to be more than so long."""
+    if result.service_time is None:
+        return False
+    (sent,) = judge({metric.replace("latency_ms", "service_time_ms"): limit_ms}, result, Usage(None, ()))
+    return sent.value is not None and not sent.met
+
+
+def _never_answers(load: Load, result: Result) -> bool:
+    """Tell whether nothing at all is answered while every sender waits, which is no lateness of a generator's own."""
+    if result.completed:
+        return False
+    never_sent = 0 if result.schedule is None else result.schedule.missed
+    return result.sent >= load.connections or never_sent >= (result.planned or math.inf)
 
 
 def _held_up(criterion: Criterion, result: Result) -> bool:
