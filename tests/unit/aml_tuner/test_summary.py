@@ -261,6 +261,30 @@ def test_percentages_of_several_weights_are_said_to_be_of_the_weighed_figure() -
     assert "% worse in the weighed objective." in one, "a weight of 2 squares it"
 
 
+@pytest.mark.parametrize(
+    ("profiler", "load", "said"),
+    [
+        ("aml_wrk_profiler", {"connections": 4}, " at 4 connections, in a closed loop,"),
+        ("aml_wrk2_profiler", {"target_rps": 50, "connections": 1}, " at 50 requests/s, 1 connection,"),
+        ("aml_labench_profiler", {"target_rps": 50, "clients": [2, 4]}, " at 50 requests/s,"),
+        ("aml_wrk_profiler", {"connections": [2, 4]}, ","),
+    ],
+)
+def test_the_load_is_told_with_the_choice(profiler: str, load: dict[str, Any], said: str) -> None:
+    document = documented(trial((2, 2)), profiler=profiler, profiler_config={"profiler_config": load})
+    assert f"250 good answers per second{said} p99 7 ms" in document["choice"]["why"]
+
+
+def test_whether_a_trial_may_be_believed_stands_beside_its_name_with_the_first_reason() -> None:
+    doubtful = trial((2, 1), valid=False, reasons=["the load generator ran out of CPU", "a second", "a third"])
+    page = html.unescape(render_summary(documented(trial((2, 2)), doubtful)))
+    why = "no: the load generator ran out of CPU (and 2 more, in its report.html)"
+    assert page.count(f'candidate 2, worker_count 1</th><td class="long">{why}</td>') == 2, (
+        "among the best, and among all"
+    )
+    assert '<th scope="col">Variant</th><th scope="col">May be believed</th>' in page
+
+
 def test_nothing_that_holds_leaves_no_choice() -> None:
     document = documented(trial((2, 4)))
     assert (document["choice"], document["top"], document["pareto_front"]) == (None, [], [])

@@ -216,13 +216,14 @@ def _row(document: Mapping[str, Any], one: Trial, metrics: Sequence[str]) -> lis
     cells: list[Cell] = [_plain(found[name]) if name in found else "not known" for name in metrics]
     if _is_searched(document):
         cells.insert(0, f"{one['answer']['value']:g} {AXES[one['answer']['axis']]}" if "answer" in one else "none")
-    return [shown(one["variant"]), *cells, _said(one)]
+    # What a reader looks for first stands where no narrow window cuts it off; it may be long, the figures are not.
+    return [shown(one["variant"]), _said(one), *cells]
 
 
 def _head(document: Mapping[str, Any], metrics: Sequence[str]) -> tuple[str, ...]:
     """Return the head of a table of trials."""
     searched = ["Largest load found"] if _is_searched(document) else []
-    return ("Variant", *searched, *map(_header, metrics), "May be believed")
+    return ("Variant", "May be believed", *searched, *map(_header, metrics))
 
 
 def _is_searched(document: Mapping[str, Any]) -> bool:
@@ -232,7 +233,11 @@ def _is_searched(document: Mapping[str, Any]) -> bool:
 def _said(one: Trial) -> str:
     if told := said(one):
         return told
-    return "yes" if one["valid"] else f"no: {'; '.join(one['reasons'])}"
+    if one["valid"]:
+        return "yes"
+    first, *others = one["reasons"]
+    more = f" (and {len(others)} more, in its report.html)" if others else ""
+    return f"no: {first}{more}"
 
 
 def _gaps(document: Mapping[str, Any]) -> Section:

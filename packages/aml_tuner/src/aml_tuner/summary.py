@@ -162,7 +162,7 @@ def _worse(gap: float, weights: Mapping[str, float]) -> str:
 
 def _measure(weights: Mapping[str, float]) -> str:
     """Return what trials are compared by, in words."""
-    return next(iter(weights)) if weights in ({name: 1.0} for name in weights) else "the weighed objective"
+    return next(iter(weights)) if list(weights.values()) == [1.0] else "the weighed objective"
 
 
 def _more_accurate(
@@ -187,7 +187,7 @@ def _more_accurate(
 
 def _figures(one: Mapping[str, Any], plan: Plan) -> str:
     found = one["metrics"]
-    words = [f"{found['succeeded_per_sec']:.4g} good answers per second{_load_words(one)}"]
+    words = [f"{found['succeeded_per_sec']:.4g} good answers per second{_load_words(one, plan)}"]
     if LATENCY in found:
         words.append(f"p99 {found[LATENCY]:.4g} ms")
     words += [f"{name} {value:.4g}" for name, value in one["accuracy"].items()]
@@ -202,11 +202,11 @@ def _figures(one: Mapping[str, Any], plan: Plan) -> str:
     return ", ".join(words)
 
 
-def _load_words(one: Mapping[str, Any]) -> str:
-    """Return the load that a search found, and the payload class that the figures are of."""
+def _load_words(one: Mapping[str, Any], plan: Plan) -> str:
+    """Return the load, given or found by a search, and the payload class that the figures are of."""
     of_class = f" with payload class {one['payload_class']}, which is served worst" if "payload_class" in one else ""
     if (answer := one.get("answer")) is None:
-        return of_class
+        return f"{of_class}{_given_load(plan)}"
     low, high = answer.get("interval", (None, None))
     interval = ""
     if low is not None or high is not None:
@@ -214,6 +214,18 @@ def _load_words(one: Mapping[str, Any]) -> str:
         bounds = " to ".join(known) + (" or more" if high is None else " or less" if low is None else "")
         interval = f", 95 % interval {bounds}"
     return f"{of_class} at {answer['value']:g} {AXES[answer['axis']]} (the most that holds{interval})"
+
+
+def _given_load(plan: Plan) -> str:
+    """Return the one load that the profiler's configuration has; nothing where it has several, or leaves it open."""
+    load = plan.profiler_config.get("profiler_config", {})
+    rate, senders = load.get("target_rps"), load.get(plan.concurrency_key)
+    known = [f"{rate:g} requests/s"] if isinstance(rate, (int, float)) else []
+    if isinstance(senders, int):
+        name = plan.concurrency_key
+        known.append(f"{senders} {name.removesuffix('s') if senders == 1 else name}")
+    loop = ", in a closed loop" if plan.profiler == "aml_wrk_profiler" else ""
+    return f" at {', '.join(known)}{loop}" if known else ""
 
 
 def _limit(name: str) -> str:
