@@ -119,6 +119,14 @@ def test_a_number_that_overflows_is_refused(text: str) -> None:
         parse_json(text, "file.json")
 
 
+@pytest.mark.parametrize(("numbers", "named"), [([1, 2, 4, 2], "2"), ([8, 8], "8")])
+def test_the_element_that_stands_twice_is_named(numbers: list[int], named: str) -> None:
+    document = {"version": 1.0, "profiler_config": {"connections": numbers}}
+    said = f"f: /profiler_config/connections: {named} stands twice; every element is to be there once"
+    with pytest.raises(InputError, match=said):
+        validate(document, "wrk_profiler_config", "f")
+
+
 def test_the_largest_number_that_counts_is_taken() -> None:
     assert parse_json("[9223372036854775807, -9223372036854775807]", "f") == [2**63 - 1, 1 - 2**63]
 

@@ -82,3 +82,17 @@ def test_the_hash_is_of_the_bodies_wherever_they_came_from(tmp_path: Path) -> No
 def test_the_content_type_is_the_headers_whatever_their_case() -> None:
     assert payload.content_type({"CONTENT-type": "text/plain"}) == "text/plain"
     assert payload.content_type({}) == "application/json"
+
+
+def test_a_class_of_sizes_is_named_from_where_to_where_it_goes(tmp_path: Path) -> None:
+    path = tmp_path / "p.jsonl"
+    path.write_text("\n".join("1" * size for size in (100, 101, 1000, 1001, 2001)))
+    config = {"payload_classes": {"size_bytes": [100, 1000, 2000]}}
+    found = payload.classes(path, config, "c.json", JSON)
+    sizes = {one.name: [len(body) for body in one.bodies] for one in found}
+    assert sizes == {
+        "up to 100 bytes": [100],
+        "101 to 1000 bytes": [101, 1000],
+        "1001 to 2000 bytes": [1001],
+        "more than 2000 bytes": [2001],
+    }

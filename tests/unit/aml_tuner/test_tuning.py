@@ -147,10 +147,13 @@ def test_it_goes_on_on_another_machine(world: World) -> None:
     code, said = world.run("--trials_path", str(moved))
     assert code == 0, said
     assert world.summary()["finished_before"] == 4 and len(world.calls("deploy")) == 4
+    assert "not used" not in said
     # Other inputs are another tuning.
     world.config["constraints"] = {"latency_ms_99": 1000}
-    assert world.run("--trials_path", str(moved))[0] == 0
+    code, said = world.run("--trials_path", str(moved))
+    assert code == 0, said
     assert world.summary()["finished_before"] == 0 and len(world.calls("deploy")) == 8
+    assert f"4 finished trials in {moved} are not used, as they were made of other inputs" in said
 
 
 def test_it_goes_on_from_a_folder_that_can_only_be_read(world: World) -> None:

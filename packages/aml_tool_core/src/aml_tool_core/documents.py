@@ -158,12 +158,21 @@ def _said(fault: ValidationError, schema: Any) -> str:
     # jsonschema quotes the whole instance; a payload or a key could be in it.
     said = fault.message.replace(repr(fault.instance), _shown(fault, schema))
     remedy = rule.get("description")
+    if fault.validator == "uniqueItems" and isinstance(fault.instance, list):
+        repeated = next(one for index, one in enumerate(fault.instance) if _is_among(one, fault.instance[:index]))
+        value = _NOT_SHOWN if _is_secret(fault, schema) else json.dumps(repeated)[:_MAX_SHOWN_CHARS]
+        return f"{value} stands twice; every element is to be there once"
     if fault.validator == "pattern" and remedy and _is_secret(fault, schema):
         # Beside what may not be shown, a regular expression is only a riddle.
         return f"{_shown(fault, schema)} does not match what it is to be: {remedy}"
     if len(said) > _MAX_SHOWN_CHARS:
         said = f"does not satisfy {fault.validator}: {json.dumps(fault.validator_value)[:_MAX_SHOWN_CHARS]}"
     return f"{said} ({remedy})" if remedy and fault.validator not in ("minimum", "maximum", "type") else said
+
+
+def _is_among(value: Any, others: Iterable[Any]) -> bool:
+    """Tell whether a value is one of others, as JSON sees it: true is not 1."""
+    return any(value == one and isinstance(value, bool) is isinstance(one, bool) for one in others)
 
 
 def _known_elsewhere(keys: Iterable[str], fault: ValidationError) -> Iterable[str]:

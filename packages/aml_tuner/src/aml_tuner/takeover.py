@@ -42,7 +42,7 @@ def _take_over(source: Path, trials: Path) -> None:
     for one in made:
         if one not in new:
             _add(one, trials / one.name)
-    log.info("%s: %d trials are taken over", source, len(new))
+    log.info("%s: %d trials that were not here yet are copied", source, len(new))
 
 
 def _add(brought: Path, here: Path) -> None:

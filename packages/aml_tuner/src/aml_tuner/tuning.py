@@ -11,7 +11,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-from aml_tool_core import outputs
+from aml_tool_core import documents, outputs
 from aml_tool_core.errors import Interrupted, ToolError
 
 from aml_tuner import objective, quick, trial
@@ -68,6 +68,12 @@ def _finished(plan: Plan, trials: Path) -> dict[Point, dict[str, Any]]:
     return {point: document for point, document in found.items() if document is not None}
 
 
+def _of_other_inputs(plan: Plan, trials: Path) -> int:
+    """Return how many finished trials lie there that this tuning cannot use."""
+    documents_there = [documents.read_json(path) for path in sorted(trials.glob(f"[!.]*/{trial.FILE_NAME}"))]
+    return sum(one["error"] is None and one["inputs_sha256"] != plan.inputs_sha256 for one in documents_there)
+
+
 def _kept_words(plan: Plan, trials: Path) -> str:
     count = len(_finished(plan, trials))
     kept = f"{count} finished trial{' is' if count == 1 else 's are'} kept in {trials}, start again to go on"
@@ -82,6 +88,13 @@ def _tune(plan: Plan, trials: Path, begin: Callable[[], None]) -> tuple[list[dic
     before = len(done)
     if before:
         log.info("%d trials were finished before and are not run again", before)
+    if others := _of_other_inputs(plan, trials):
+        log.info(
+            "%d finished trials in %s are not used, as they were made of other inputs: only those of the same YAML, "
+            "model, code, payload, constraints, prices, profiler and load can be compared",
+            others,
+            trials,
+        )
     if before < plan.max_trials:
         trial.check_profiler(plan, trials)
     begin()

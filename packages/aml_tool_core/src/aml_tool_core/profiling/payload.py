@@ -8,6 +8,7 @@ import re
 from bisect import bisect_left
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from itertools import pairwise
 from pathlib import Path
 from typing import Any, NoReturn
 
@@ -87,7 +88,8 @@ def _by_file(path: Path, place: str, is_json: bool) -> tuple[Payload, ...]:
 
 def _by_size(payload: Payload, limits: Sequence[int]) -> tuple[Payload, ...]:
     """Divide by size: up to and including each limit, and above the last; classes without a line are left out."""
-    names = [f"up to {limit} bytes" for limit in limits] + [f"more than {limits[-1]} bytes"]
+    between = [f"{low + 1} to {high} bytes" for low, high in pairwise(limits)]
+    names = [f"up to {limits[0]} bytes", *between, f"more than {limits[-1]} bytes"]
     parts: dict[str, list[bytes]] = {name: [] for name in names}
     for body in payload.bodies:
         parts[names[bisect_left(limits, len(body))]].append(body)
