@@ -290,9 +290,10 @@ def test_a_confirmation_that_the_other_runs_speak_against_confirms_nothing(budge
         ([(80, True)], 80, "; at full length 80 held once, and the other runs speak against it"),
         ([(80, True), (80, True)], 80, "; at full length 80 held 2 times, and the other runs speak against it"),
         ([(80, True), (60, False), (80, True), (90, True)], 60,
-         " before a run of full length could confirm 60; at full length 80 held 2 times, and the other runs speak "
-         "against it"),
-        ([(60, False), (60, False)], 60, " before a run of full length could confirm 60"),
+         "; 60 held in a probe, but not in the run that was to confirm it; at full length 80 held 2 times, and the "
+         "other runs speak against it"),
+        ([(60, False), (60, False)], 60, "; 60 held in a probe, but not in the run that was to confirm it"),
+        ([(50, False), (50, False)], 50, " before a run of full length could confirm 50"),
     ],
 )  # fmt: skip
 def test_the_reason_speaks_of_the_answer_and_counts_what_held(
@@ -308,6 +309,7 @@ def test_where_all_that_held_is_doubted_the_answer_does_not_stretch_the_interval
     finding = find(replace(OPEN, start=700.0, lowest=650.0, highest=1400.0), contradicting_itself()).finding
     low, high = finding.interval
     assert finding.load == 700 and not finding.confirmed
+    assert finding.reason.endswith("; the largest load that holds may be less than 650, the least that is allowed")
     assert low is not None and high is not None and low < high < 650, "which failed again and again"
 
 

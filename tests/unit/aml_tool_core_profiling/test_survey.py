@@ -220,6 +220,33 @@ def test_runs_that_say_nothing_are_shown_as_such() -> None:
     assert document["runs"][0]["usable"] is False
     assert "says nothing" in page_text(document) and "says nothing" in "\n".join(text(document))
     assert survey_of(SEARCH, [starved], nothing).misses()[1].startswith("nearest miss, run 1")
+    both = "\n".join(text(document_of(SEARCH, [starved, run_of(2, 50, 30, demands=DEMANDS)], nothing)))
+    assert (
+        "1 of 2 runs says nothing about the target, neither that the load holds nor that it does not: the load" in both
+    )
+    assert "short of CPU; give it cores that nothing else uses" in both
+    assert "nothing about the target" not in "\n".join(text(document_of(SEARCH, [run_of(1, demands=DEMANDS)], nothing)))
+
+
+@pytest.mark.parametrize(("duration_sec", "is_said"), [(10, False), (2, True)])
+def test_a_confirmed_answer_of_a_run_that_is_not_valid_says_which_of_the_two_counts(
+    duration_sec: int, is_said: bool
+) -> None:
+    point = replace(POINT, purpose=Purpose.CONFIRMATION, duration_sec=duration_sec)
+    run = run_of(1, point=point, demands=DEMANDS, result=result_of(100, 20, duration_sec=duration_sec))
+    assert run.standing.feasible and run.verdict.valid is not is_said
+    found = Finding(100.0, 0, True, (90.0, 110.0), Stop.NARROW, "narrow enough after 1 run")
+    shown = "\n".join(text(document_of(SEARCH, [run], found)))
+    assert "100 (confirmed by run 1)" in shown
+    assert ("but that run is NOT VALID, and what its verdict says is to be mended" in shown) is is_said
+
+
+def test_a_front_of_one_run_or_of_none_is_told_as_such() -> None:
+    starved = run_of(2, 200, 90, demands=DEMANDS, result=result_of(200, 90, cpu_percent=99))
+    runs = [run_of(1, 100, 20, demands=DEMANDS), starved]
+    sweep = Sweep(POINT, "succeeded_per_sec", {"target_rps": (100.0, 200.0)})
+    assert "Pareto front: run 1\n" in "\n".join(text(document_of(sweep, runs)))
+    assert "Pareto front: no run\n" in "\n".join(text(document_of(sweep, [runs[1]])))
 
 
 @pytest.mark.parametrize("answered", [True, False])

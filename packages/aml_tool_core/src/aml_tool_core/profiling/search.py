@@ -341,7 +341,11 @@ def _finding(state: _State, known: Belief | None, stop: Stop) -> Finding:
     load = None if best is None else state.probes[best][0].load
     # An answer that the runs speak against does not stretch what they say.
     interval = (None, None) if known is None else _interval(state, known, None if is_doubted else load)
-    return Finding(load, best, confirmed, interval, stop, _reason(state, stop, load, confirmed))
+    reason = _reason(state, stop, load, confirmed)
+    lowest = state.question.lowest
+    if load is not None and not confirmed and lowest is not None and (interval[0] or lowest) < lowest:
+        reason = f"{reason}; the largest load that holds may be less than {lowest:g}, the least that is allowed"
+    return Finding(load, best, confirmed, interval, stop, reason)
 
 
 def _interval(state: _State, known: Belief, answer: float | None) -> tuple[float | None, float | None]:
@@ -366,12 +370,17 @@ def _reason(state: _State, stop: Stop, load: float | None, confirmed: bool) -> s
         Stop.GENERATOR: f"the load generator ran out of CPU above {state.highest:g}",
     }[stop]
     if load is None:
-        return f"{said}; no load was found that holds"
+        return said if stop is Stop.INFEASIBLE else f"{said}; no load was found that holds"
     if confirmed:
         return said
     doubted = [state.probes[index][0].load for index in state.held(full=True)]
     if load not in doubted:
-        said = f"{said} before a run of full length could confirm {load:g}"
+        missed = any(probe == Probe(load, full=True) and reading.holds is False for probe, reading in state.probes)
+        said = (
+            f"{said}; {load:g} held in a probe, but not in the run that was to confirm it"
+            if missed
+            else f"{said} before a run of full length could confirm {load:g}"
+        )
     if not doubted:
         return said
     named = load if load in doubted else min(doubted)

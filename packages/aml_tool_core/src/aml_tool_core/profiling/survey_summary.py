@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 Document = Mapping[str, Any]
 
 _SHOWN_PERCENTILES = ("50", "99")
+_CPU = "cpu_percent_max"
 _AXES = {"target_rps": "rate", "connections": "number of connections"}
 
 
@@ -25,7 +26,8 @@ def conclusions(document: Document) -> list[str]:
         return []
     lines = [line for choice in document["choices"] for line in _choice(document, choice)]
     lines += [f"not measured: {failure_words(document, one)}" for one in document.get("failures", ())]
-    return [*_answer(document["search"]), *lines] if "search" in document else lines
+    lines += _silent(document)
+    return [*_answer(document), *lines] if "search" in document else lines
 
 
 def _row(document: Document, run: Mapping[str, Any]) -> list[str]:
@@ -71,17 +73,38 @@ def _marks(document: Document, run: Mapping[str, Any]) -> list[str]:
     return marks
 
 
-def _answer(search: Mapping[str, Any]) -> list[str]:
+def _silent(document: Document) -> list[str]:
+    """Return how many runs say nothing, what that means and what helps; nothing where all of them say something."""
+    count, runs = sum(not run["usable"] for run in document["runs"]), len(document["runs"])
+    if not count:
+        return []
+    cause = "the load generator itself was late or short of CPU"
+    if any(one["metric"] == _CPU for run in document["runs"] for one in run.get("sla", {}).get("criteria", ())):
+        cause = f"{cause}, or Azure had no CPU figure of them"
+    return [
+        f"{count} of {runs} runs say{'s' if count == 1 else ''} nothing about the target, neither that the load holds "
+        f"nor that it does not: {cause}; give it cores that nothing else uses, or another machine than the target's"
+    ]
+
+
+def _answer(document: Document) -> list[str]:
+    search = document["search"]
     answer = search["answer"]
     if answer is None:
         return [f"no answer: {search['reason']}"]
     low, high = ("not known" if bound is None else f"{bound:.6g}" for bound in answer["interval"])
     state = "confirmed" if answer["confirmed"] else "NOT confirmed"
-    return [
+    lines = [
         f"largest {_AXES[search['axis']]} that holds: {answer['value']:g} ({state} by run {answer['run']}); "
         f"95 % interval {low} to {high}",
         f"stopped: {search['reason']}",
     ]
+    if answer["confirmed"] and not document["verdict"]["valid"]:
+        lines.append(
+            "confirmed, as a run of full length kept every limit; but that run is NOT VALID, and what its verdict says "
+            "is to be mended before the answer is relied on"
+        )
+    return lines
 
 
 def _choice(document: Document, choice: Mapping[str, Any]) -> list[str]:
@@ -98,5 +121,11 @@ def _choice(document: Document, choice: Mapping[str, Any]) -> list[str]:
             f"knee{of_class}: run {knee['run']}, {knee['requests_per_sec']:.2f} good answers/s at a p99 of "
             f"{knee['latency_ms_99']:.3f} ms"
         )
-    lines.append(f"Pareto front{of_class}: runs {', '.join(map(str, choice['pareto_front'])) or 'none'}")
+    lines.append(f"Pareto front{of_class}: {_numbered(choice['pareto_front'])}")
     return lines
+
+
+def _numbered(runs: Sequence[int]) -> str:
+    if not runs:
+        return "no run"
+    return f"run{'' if len(runs) == 1 else 's'} {', '.join(map(str, runs))}"
