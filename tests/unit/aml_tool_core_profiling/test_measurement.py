@@ -251,6 +251,13 @@ def test_a_sweep_goes_on_past_a_point_that_fails_and_makes_it_alone_the_next_tim
     assert shown(again) == shown(runs_of(plain(), SWEEP, whole.measure, opened_for(tmp_path / "whole")))
 
 
+def test_no_points_number_is_told_twice(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    with caplog.at_level(logging.INFO):
+        runs_of(plain(), SWEEP, Failing({50.0, 150.0}).measure, opened_for(tmp_path / "runs"))
+    told = [record.getMessage().split(":")[0] for record in caplog.records if "point " in record.getMessage()[:6]]
+    assert told == [f"point {number}" for number in range(1, 6)]
+
+
 def test_a_sweep_gives_up_after_two_failures_in_a_row_but_not_what_it_has(tmp_path: Path) -> None:
     machine = Failing({100.0, 150.0})
     with pytest.raises(GaveUp, match=r"^no 150$") as end:

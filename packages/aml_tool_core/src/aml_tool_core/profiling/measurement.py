@@ -160,7 +160,7 @@ def _swept(session: Session, plan: courses.Sweep, measure: Measure, kept: Checkp
     points = plan.points()
     for number, point in enumerate(points, 1):
         try:
-            made.append(_run(session, point, len(made) + 1, measure, kept))
+            made.append(_run(session, point, len(made) + 1, measure, kept, place=number))
             in_a_row = 0
             continue
         except InputError:
@@ -181,9 +181,12 @@ def _swept(session: Session, plan: courses.Sweep, measure: Measure, kept: Checkp
     return Made(tuple(made), None, tuple(failures))
 
 
-def _run(session: Session, point: Point, number: int, measure: Measure, kept: Checkpoint) -> Run:
+def _run(
+    session: Session, point: Point, number: int, measure: Measure, kept: Checkpoint, *, place: int | None = None
+) -> Run:
+    """Make a run. `place` is its point's in the list; points that fail have one too, but are no runs."""
     plan = session.plan_at(point)
-    _announce(session, plan, point, number)
+    _announce(session, plan, point, place or number)
     measured = _measured(session, plan, point, measure, kept)
     parts = tuple(one.result for one in measured)
     started_at, ended_at = measured[0].started_at, measured[-1].ended_at
