@@ -10,7 +10,7 @@ from typing import Any
 
 import pytest
 from aml_tool_core import documents
-from aml_tool_core.profiling import Schedule
+from aml_tool_core.profiling import Schedule, survey_summary
 from aml_tool_core.profiling.course import Search, Sweep
 from aml_tool_core.profiling.runs import Failure, Purpose, Run
 from aml_tool_core.profiling.search import Finding, Question, Stop
@@ -256,3 +256,17 @@ def test_a_run_without_answers_is_on_no_picture(answered: bool) -> None:
     document = document_of(Sweep(POINT, "succeeded_per_sec", {"target_rps": (1.0, 100.0)}), runs)
     documents.validate(document, "report", "report.json")
     assert ("Throughput and p99" in page_text(document)) is answered
+
+
+def test_a_demanded_percentile_is_in_both_tables_of_runs_and_what_is_not_certain_is_marked() -> None:
+    demands = {"latency_ms_99.9": 500.0, "latency_ms_99": 500.0}
+    runs = [run_of(1, 10, 20, demands=demands), run_of(2, 100, 30, demands=demands)]
+    document = document_of(SWEEP, runs)
+    head, few, enough = survey_summary.rows(document)
+    assert head[3:7] == ["good/s", "p50, ms", "p99, ms", "p99.9, ms"]
+    assert few[5].endswith("*") and not enough[5].endswith("*"), "a hundred requests are too few for p99"
+    assert float(enough[6].rstrip("*")) == pytest.approx(30, abs=0.1)
+    assert survey_summary.conclusions(document)[0] == "* more requests are needed to certify this percentile"
+    page = render_report(document)
+    assert '<th scope="col">p99.9</th>' in page and 'data-pointer="/runs/1/sla/criteria/0/value"' in page
+    assert page.count("too few requests to be certain") >= 1

@@ -8,6 +8,7 @@ from typing import Any
 Document = Mapping[str, Any]
 
 _SHOWN_PERCENTILES = ("50", "99")
+_LATENCY = "latency_ms_"
 _CPU = "cpu_percent_max"
 _AXES = {"target_rps": "rate", "connections": "number of connections"}
 
@@ -16,7 +17,7 @@ def rows(document: Document) -> list[list[str]]:
     """Return the table of the runs, its head first; nothing of a single load."""
     if "runs" not in document:
         return []
-    names = [f"p{percent}, ms" for percent in _SHOWN_PERCENTILES]
+    names = [f"p{percent}, ms" for percent in (*_SHOWN_PERCENTILES, *_demanded(document))]
     return [["run", "load", "s", "good/s", *names, ""], *(_row(document, run) for run in document["runs"])]
 
 
@@ -25,6 +26,8 @@ def conclusions(document: Document) -> list[str]:
     if "runs" not in document:
         return []
     lines = [line for choice in document["choices"] for line in _choice(document, choice)]
+    if any(cell.endswith("*") for row in rows(document) for cell in row):
+        lines.insert(0, "* more requests are needed to certify this percentile")
     lines += [f"not measured: {failure_words(document, one)}" for one in document.get("failures", ())]
     lines += _silent(document)
     return [*_answer(document), *lines] if "search" in document else lines
@@ -37,9 +40,29 @@ def _row(document: Document, run: Mapping[str, Any]) -> list[str]:
         load_words(run),
         str(run["load"]["duration_sec"]),
         f"{run['result']['succeeded_per_sec']:.2f}",
-        *(f"{percentiles[name]['value']:.3f}" if name in percentiles else "-" for name in _SHOWN_PERCENTILES),
+        *(_latency(percentiles.get(name)) for name in _SHOWN_PERCENTILES),
+        *(_demanded_latency(run, name, percentiles) for name in _demanded(document)),
         ", ".join(_marks(document, run)),
     ]
+
+
+def _demanded(document: Document) -> list[str]:
+    """Return the percentiles of the latency that are demanded, other than those that are shown anyway."""
+    metrics = (one["metric"] for run in document["runs"] for one in run.get("sla", {}).get("criteria", ()))
+    names = (metric.removeprefix(_LATENCY) for metric in metrics if metric.startswith(_LATENCY))
+    return [one for one in dict.fromkeys(names) if one not in (*_SHOWN_PERCENTILES, "mean", "max")]
+
+
+def _latency(percentile: Mapping[str, Any] | None) -> str:
+    return "-" if percentile is None else f"{percentile['value']:.3f}{'' if percentile['certified'] else '*'}"
+
+
+def _demanded_latency(run: Mapping[str, Any], name: str, percentiles: Mapping[str, Any]) -> str:
+    """Return a percentile as its demand takes it: who was not answered waited longest."""
+    found = (one for one in run.get("sla", {}).get("criteria", ()) if one["metric"] == f"{_LATENCY}{name}")
+    value = next((one["value"] for one in found), None)
+    star = "*" if name in percentiles and not percentiles[name]["certified"] else ""
+    return "-" if value is None else f"{value:.3f}{star}"
 
 
 def load_words(run: Mapping[str, Any]) -> str:

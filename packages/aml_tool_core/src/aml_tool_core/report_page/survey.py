@@ -14,6 +14,8 @@ Document = Mapping[str, Any]
 Run = Mapping[str, Any]
 
 _P99 = "/latency_ms/percentiles/99/value"
+_PERCENTILES = ("50", "95", "99")
+_LATENCY = "latency_ms_"
 _LOG_FROM_RATIO = 12.0
 _SMALLEST_MS = 1e-3
 _AXES = {"target_rps": "requests/s", "connections": "connections", "payload_class": "payload class"}
@@ -239,6 +241,7 @@ def _all_runs(report: Document) -> Section:
     has_search = "search" in report
     rows: list[list[Cell]] = []
     tones = []
+    demanded = _demanded(report)
     for index, run in enumerate(report["runs"]):
         place = f"/runs/{index}"
         purpose = f", {_PURPOSES[run['purpose']]}" if has_search else ""
@@ -248,16 +251,36 @@ def _all_runs(report: Document) -> Section:
                 _load(run),
                 figure(report, f"{place}/load/duration_sec", "s") or "",
                 figure(report, f"{place}/result/succeeded_per_sec", "/s") or "",
-                *(
-                    figure(report, f"{place}/result/latency_ms/percentiles/{name}/value", "ms") or "not measured"
-                    for name in ("50", "95", "99")
-                ),
+                *(_percentile(report, f"{place}/result/latency_ms/percentiles/{name}") for name in _PERCENTILES),
+                *(_demanded_figure(report, index, metric) for metric in demanded),
                 _outcome(run),
             ]
         )
         tones.append(Tone.GOOD if run["feasible"] else Tone.BAD)
-    header = ("Run", "Load", "Length", "Good answers", "p50", "p95", "p99", "Outcome")
+    percentiles = [f"p{name}" for name in (*_PERCENTILES, *(one.removeprefix(_LATENCY) for one in demanded))]
+    header = ("Run", "Load", "Length", "Good answers", *percentiles, "Outcome")
     return Section("runs", "All runs", intro=about_words(report), tables=[Table("All runs", header, rows, tones)])
+
+
+def _percentile(report: Document, place: str) -> Cell:
+    value = figure(report, f"{place}/value", "ms")
+    if value is None:
+        return "not measured"
+    return value if at(report, f"{place}/certified") else Measured(value, remark="too few requests to be certain")
+
+
+def _demanded(report: Document) -> list[str]:
+    """Return the percentiles of the latency that are demanded, as metrics, other than those that are shown anyway."""
+    metrics = (one["metric"] for run in report["runs"] for one in run.get("sla", {}).get("criteria", ()))
+    shown = {f"{_LATENCY}{name}" for name in (*_PERCENTILES, "mean", "max")}
+    return [one for one in dict.fromkeys(metrics) if one.startswith(_LATENCY) and one not in shown]
+
+
+def _demanded_figure(report: Document, index: int, metric: str) -> Cell:
+    criteria = report["runs"][index].get("sla", {}).get("criteria", ())
+    places = [number for number, one in enumerate(criteria) if one["metric"] == metric]
+    found = [figure(report, f"/runs/{index}/sla/criteria/{number}/value", "ms") for number in places]
+    return next(iter(found), None) or "not known"
 
 
 def _outcome(run: Run) -> str:
