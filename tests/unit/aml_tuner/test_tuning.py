@@ -52,7 +52,9 @@ def test_a_grid_is_deployed_profiled_deleted_and_ranked(world: World) -> None:
     ]  # fmt: skip
     assert f"to deploy it:\n{summary['choice']['command']}" in said
     why = summary["choice"]["why"]
-    assert why.startswith("Take worker_count 4: 210.5 good answers per second, p99 20 ms")
+    assert why.startswith(
+        "Take worker_count 4: 210.5 good answers per second at 2 connections, in a closed loop, p99 20 ms"
+    )
     assert "Of the 3 trials that keep latency_ms_99 at most 25 (here 20)" in why
     assert "worker_count 2, is 14 % worse in succeeded_per_sec" in why
     assert (
