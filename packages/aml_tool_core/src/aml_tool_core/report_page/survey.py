@@ -73,7 +73,7 @@ def _search(report: Document) -> Section:
     confirmed = answer["confirmed"]
     banner = Banner(
         Tone.GOOD if confirmed else Tone.BAD,
-        f"{value.text} holds" if confirmed else f"{value.text} held in a short run; it is not confirmed",
+        f"{value.text} holds" if confirmed else f"{value.text} held; it is not confirmed",
         [reason],
     )
     tiles = [
@@ -170,11 +170,13 @@ def _picture(report: Document, index: int) -> Drawing | None:
         return None
     places = {run["number"]: (run["result"]["succeeded_per_sec"], at(run["result"], _P99)) for run in drawn}
     holding = [run for run in drawn if run["feasible"]]
-    failing = [run for run in drawn if not run["feasible"]]
+    failing = [run for run in drawn if run["usable"] and not run["feasible"]]
+    mute = [run for run in drawn if not run["usable"]]
     series = [
         Series("Pareto front", _points(places, choice["pareto_front"]), 5),
         Series("Holds", _points(places, [run["number"] for run in holding]), 2, dots=True, line=False),
         Series("Does not hold", _points(places, [run["number"] for run in failing]), 1, dots=True, line=False),
+        Series("Says nothing", _points(places, [run["number"] for run in mute]), 0, dots=True, line=False),
     ]
     if choice["knee"] is not None:
         series.append(Series("Knee", _points(places, [choice["knee"]["run"]]), 3, dots=True, line=False))
