@@ -219,8 +219,10 @@ def test_runs_that_say_nothing_are_shown_as_such() -> None:
     documents.validate(document, "report", "report.json")
     assert document["runs"][0]["usable"] is False
     assert "says nothing" in page_text(document) and "says nothing" in "\n".join(text(document))
-    legend = re.findall(r"</svg>([^<]*)</li>", page_text(document))
-    assert "Says nothing" in legend and "Does not hold" not in legend
+    held = Finding(50.0, 1, False, (50.0, None), Stop.BUDGET, "the budget of 2 runs is spent")
+    page = page_text(document_of(SEARCH, [starved, run_of(2, 50, 20, demands=DEMANDS)], held))
+    legend = re.findall(r"</svg>([^<]*)</li>", page)
+    assert {"Says nothing", "Holds"} <= set(legend) and "Does not hold" not in legend
     assert survey_of(SEARCH, [starved], nothing).misses()[1].startswith("nearest miss, run 1")
     both = "\n".join(text(document_of(SEARCH, [starved, run_of(2, 50, 30, demands=DEMANDS)], nothing)))
     assert (
