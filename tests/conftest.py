@@ -50,9 +50,7 @@ TOGETHER = (
     "unit/aml_wrk_profiler",
     "unit/azureml_local",
     "unit/chain",
-    "unit/metronome/test_behaviours.py",
     "unit/metronome/test_native.py",
-    "unit/metronome/test_tls.py",
     "unit/minilm_example",
     "unit/run_job",
     "unit/sku_sweep",
@@ -66,8 +64,10 @@ PAIRS = (
     "contract/profilers/test_run.py",
     "contract/profilers/test_search.py",
     "contract/profilers/test_upstream_engines.py",
+    "unit/metronome/test_behaviours.py",
     "unit/metronome/test_command.py",
     "unit/metronome/test_schedules.py",
+    "unit/metronome/test_tls.py",
 )
 
 
